@@ -1,0 +1,31 @@
+//! Storage backends of corewal: files, bytes and offsets.
+//!
+//! This crate is the only one of the project that touches files and the only
+//! one that contains `unsafe`. It knows nothing of frames, records or epochs.
+//!
+//! Two traits split the work:
+//!
+//! * [`Storage`] is the name space and the read side: open, list, rename,
+//!   remove, sync a directory, read at an offset, lock. Calls block; they are
+//!   made at open, at rotation and by readers, never per record. It is cheap
+//!   to clone and shared by all cores.
+//! * [`StorageIo`] is the write path of **one** core: submit an operation, go
+//!   on, poll for its completion. Writes carry an explicit offset and an owned
+//!   aligned buffer, which comes back with the completion. Nothing promises
+//!   an order between two operations in flight; a caller who needs one waits
+//!   for the first completion before submitting the second.
+//!
+//! Backends: [`SyncStorage`] (blocking system calls, every platform) and
+//! `SimStorage` (a simulated disk that loses, tears and fails on demand,
+//! public so that users can test their own engines on it).
+
+#![deny(missing_docs)]
+
+mod buffer;
+mod storage;
+mod sync;
+mod write;
+
+pub use buffer::AlignedBuf;
+pub use storage::{BLOCK_SIZE, Completion, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, Token, Wait};
+pub use sync::{SyncFile, SyncLock, SyncStorage, SyncStorageIo};

@@ -1,0 +1,122 @@
+//! Opening files of the blocking backend: never through a link, never
+//! anything but a regular file, private when created.
+
+#![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use crate::OpenMode;
+
+/// Opens a regular file.
+pub(super) fn file(path: &Path, mode: OpenMode) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    match mode {
+        OpenMode::Read => {}
+        OpenMode::ReadWrite => {
+            options.write(true);
+        }
+        // O_EXCL: "if pathname is a symbolic link, then open() fails
+        // regardless of where it points" (open(2)).
+        OpenMode::CreateNew => {
+            options.write(true).create_new(true);
+        }
+    }
+    if mode != OpenMode::CreateNew {
+        refuse_irregular(path)?;
+    }
+    regular(&mut options, path)
+}
+
+/// Opens the file that carries a lock, creating it empty if it is missing.
+pub(super) fn lock_file(path: &Path) -> io::Result<File> {
+    match refuse_irregular(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    regular(&mut options, path)
+}
+
+/// Opens with the flags that keep links out even when one takes the path's
+/// place between a check and this call, and looks at what was opened.
+fn regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    harden(options);
+    let file = options.open(path)?;
+    if file.metadata()?.file_type().is_file() { Ok(file) } else { Err(irregular()) }
+}
+
+/// Refuses a path at which there is something else than a regular file. It
+/// comes before the opening, which would block on a pipe and act on a device.
+fn refuse_irregular(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.file_type().is_file() { Ok(()) } else { Err(irregular()) }
+}
+
+fn irregular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file (links are not followed)")
+}
+
+/// Mode 0600 for what is created (less the umask, `open(2)`), no following of
+/// a link, no waiting for the other end of a pipe.
+#[cfg(unix)]
+fn harden(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    const FLAGS: i32 = open_flags();
+    options.mode(0o600).custom_flags(FLAGS);
+}
+
+#[cfg(target_os = "linux")]
+const fn open_flags() -> i32 {
+    use rustix::fs::OFlags;
+
+    let bits = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits();
+    assert!(bits <= i32::MAX as u32);
+    bits.cast_signed()
+}
+
+/// `O_NOFOLLOW` and `O_NONBLOCK` of Darwin's `<fcntl.h>`.
+#[cfg(target_vendor = "apple")]
+const fn open_flags() -> i32 {
+    0x0100 | 0x0004
+}
+
+/// The numbers differ from system to system; the check before the opening is
+/// the guard.
+#[cfg(all(unix, not(target_os = "linux"), not(target_vendor = "apple")))]
+const fn open_flags() -> i32 {
+    0
+}
+
+/// `FILE_FLAG_OPEN_REPARSE_POINT` (`CreateFileW`): opens a link itself, which
+/// then is not a regular file.
+#[cfg(windows)]
+fn harden(options: &mut OpenOptions) {
+    use std::os::windows::fs::OpenOptionsExt;
+
+    options.custom_flags(0x0020_0000);
+}
+
+/// Creates one directory, mode 0700 (less the umask, `mkdir(2)`).
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(false);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Makes a directory's entries durable, where the platform can
+/// (`fsync(2)`); elsewhere only checks that it is there.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.file_type().is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    #[cfg(unix)]
+    File::open(path)?.sync_all()?;
+    Ok(())
+}
