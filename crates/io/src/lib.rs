@@ -16,16 +16,20 @@
 //!   for the first completion before submitting the second.
 //!
 //! Backends: [`SyncStorage`] (blocking system calls, every platform) and
-//! `SimStorage` (a simulated disk that loses, tears and fails on demand,
+//! [`SimStorage`] (a simulated disk that loses, tears and fails on demand,
 //! public so that users can test their own engines on it).
 
 #![deny(missing_docs)]
 
 mod buffer;
+mod sim;
 mod storage;
 mod sync;
 mod write;
 
 pub use buffer::AlignedBuf;
+pub use sim::{
+    CrashKind, Fault, FaultKind, OperationKind, SimFile, SimLock, SimOptions, SimSnapshot, SimStorage, SimStorageIo,
+};
 pub use storage::{BLOCK_SIZE, Completion, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, Token, Wait};
 pub use sync::{SyncFile, SyncLock, SyncStorage, SyncStorageIo};
