@@ -1,0 +1,324 @@
+//! The command line. `docs` and `--help` say the same because they are this.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::duration::EpochEvery;
+use crate::exit::Failure;
+use crate::reduce::Reduce;
+use crate::source::Format;
+
+/// Most cores a store may have: far more than a machine has, and few enough
+/// that a slip of the finger does not make a million files.
+const MAX_CORES: i64 = 1024;
+
+/// Per-core write-ahead logs with the state on top of them: after any crash,
+/// exactly what was made durable.
+#[derive(Debug, Parser)]
+#[command(name = "corewal", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 done, 1 findings or not found, 2 usage, 3 I/O or damaged data, 4 locked by another process.")]
+pub(crate) struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// The directory of the store
+    #[arg(long, global = true, value_name = "DIR", default_value = "./corewal-data")]
+    pub(crate) dir: PathBuf,
+    /// Print JSON for programs: one object, or one a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Read records from files or standard input and keep one value per key, each record counted exactly once
+    Ingest(Ingest),
+    /// Print the value of a key; exit 1 if there is none
+    Get(Get),
+    /// Print keys and values in key order, across all cores
+    Scan(Scan),
+    /// Say what the store holds: cores, epochs, LSNs, source offsets, segments, bytes
+    Info,
+    /// Print every log record, in the order that merges all cores
+    Dump(Dump),
+    /// Read every byte and list what is wrong; exit 1 if anything is
+    Verify,
+    /// Say what would be cut to make a damaged store whole, and do it with --apply
+    Repair(Repair),
+    /// Kill a writing process again and again, and check every promise after each opening
+    Torture(Torture),
+    /// The process that `torture` kills
+    #[command(hide = true)]
+    TortureChild(TortureChild),
+}
+
+/// `corewal ingest`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Run it again after any crash: it goes on where the last durable epoch ended, and no record counts twice.
+
+Examples:
+  corewal ingest --key tailnum examples/data/flights.csv
+  corewal ingest --key origin --reduce sum:distance --cores 4 examples/data/flights.csv
+  producer | corewal ingest --key id --source-name producer -")]
+pub(crate) struct Ingest {
+    /// The field that is the key; without it the whole record is its own key
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) key: Option<String>,
+    /// How the records of one key become its value: last, count, sum:FIELD, min:FIELD or max:FIELD
+    #[arg(long, value_name = "HOW", default_value = "last")]
+    pub(crate) reduce: Reduce,
+    /// The format of the sources [default: by the file's extension, else ndjson]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// Over how many cores to spread the keys [default: as many as the store has; for a new store, the machine's]
+    #[arg(long, value_name = "N", value_parser = cores())]
+    pub(crate) cores: Option<u16>,
+    /// When an epoch ends and is made durable: a time (100ms, 2s) or a number of records
+    #[arg(long, value_name = "DUR|N", default_value = "100ms")]
+    pub(crate) epoch_every: EpochEvery,
+    /// Which state to go on from after a crash
+    #[arg(long, value_name = "WHICH", default_value = "complete-epoch")]
+    pub(crate) recover: Recover,
+    /// At the end of the files, wait for more; end with Ctrl-C
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Write records that can't be taken to this file, as they came
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejects: Option<PathBuf>,
+    /// The name under which the source's offset is kept [default: its path as given]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source_name: Option<String>,
+    /// Files to read, or - for standard input
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(crate) sources: Vec<PathBuf>,
+}
+
+/// Which state an opening gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Recover {
+    /// Of each core, all that is durable: for cores that are independent
+    Latest,
+    /// The newest epoch that every core finished
+    CompleteEpoch,
+}
+
+impl Ingest {
+    /// What the types of the options can't say.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.source_name.is_some() && self.sources.len() > 1 {
+            return Err(Failure::usage(format!(
+                "--source-name names one source, but {} are given: run ingest once for each",
+                self.sources.len()
+            )));
+        }
+        if self.source_name.as_deref() == Some("") {
+            return Err(Failure::usage("--source-name is empty: give a name, or leave it out"));
+        }
+        for (at, source) in self.sources.iter().enumerate() {
+            if self.sources[..at].contains(source) {
+                return Err(Failure::usage(format!("{} is given twice: name each source once", source.display())));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `corewal get`
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// The key: text, or base64:… for other bytes
+    #[arg(value_name = "KEY", value_parser = bytes)]
+    pub(crate) key: Bytes,
+}
+
+/// `corewal scan`
+#[derive(Args, Debug)]
+pub(crate) struct Scan {
+    /// Only keys that begin so: text, or base64:… for other bytes
+    #[arg(long, value_name = "P", value_parser = bytes)]
+    pub(crate) prefix: Option<Bytes>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+/// `corewal dump`
+#[derive(Args, Debug)]
+pub(crate) struct Dump {
+    /// Only this core's records
+    #[arg(long, value_name = "N")]
+    pub(crate) core: Option<u16>,
+    /// Only records at this LSN or after it
+    #[arg(long, value_name = "LSN")]
+    pub(crate) from: Option<u64>,
+    /// Only records of this epoch
+    #[arg(long, value_name = "E")]
+    pub(crate) epoch: Option<u64>,
+}
+
+/// `corewal repair`
+#[derive(Args, Debug)]
+pub(crate) struct Repair {
+    /// Do it; the damaged files are kept beside. Without this, nothing is changed
+    #[arg(long)]
+    pub(crate) apply: bool,
+}
+
+/// `corewal torture`
+#[derive(Args, Debug)]
+pub(crate) struct Torture {
+    /// How many times to kill the process
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) kills: u32,
+    /// How many cores the store has
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = cores())]
+    pub(crate) cores: u16,
+    /// Stop after so much time, even if fewer kills were made (30s, 10m)
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Choose the moments of the kills and the records by this number [default: another one each time, printed]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How many keys are written
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: u64,
+}
+
+/// The process that `corewal torture` kills.
+#[derive(Args, Debug)]
+pub(crate) struct TortureChild {
+    /// As of `torture`
+    #[arg(long)]
+    pub(crate) cores: u16,
+    /// As of `torture`
+    #[arg(long)]
+    pub(crate) seed: u64,
+    /// As of `torture`
+    #[arg(long)]
+    pub(crate) keys: u64,
+}
+
+/// A key or the beginning of one, as bytes. (A plain `Vec` would make clap
+/// collect several values.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+fn bytes(text: &str) -> Result<Bytes, String> {
+    crate::text::parse(text).map(Bytes)
+}
+
+fn cores() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=MAX_CORES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    fn ingest(line: &str) -> Ingest {
+        match parse(line).unwrap().verb {
+            Verb::Ingest(ingest) => ingest,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ingest_has_the_defaults_of_the_contract() {
+        let args = ingest("corewal ingest a.csv -");
+        assert_eq!(args.reduce, Reduce::Last);
+        assert_eq!(args.epoch_every, EpochEvery::Time(Duration::from_millis(100)));
+        assert_eq!(args.recover, Recover::CompleteEpoch);
+        assert_eq!((args.key, args.format, args.cores, args.rejects, args.source_name), (None, None, None, None, None));
+        assert!(!args.follow);
+        assert_eq!(args.sources, [PathBuf::from("a.csv"), PathBuf::from("-")]);
+    }
+
+    #[test]
+    fn ingest_takes_all_its_options() {
+        let line = "corewal ingest --key k --reduce max:x --format csv --cores 4 --epoch-every 5000 --recover latest \
+                    --follow --rejects bad.txt --source-name s f";
+        let args = ingest(&line.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert_eq!(args.key.as_deref(), Some("k"));
+        assert_eq!(args.reduce, Reduce::Max("x".into()));
+        assert_eq!(args.format, Some(Format::Csv));
+        assert_eq!(args.cores, Some(4));
+        assert_eq!(args.epoch_every.to_string(), "5000");
+        assert_eq!(args.recover, Recover::Latest);
+        assert!(args.follow);
+        assert_eq!(args.rejects, Some("bad.txt".into()));
+        assert_eq!(args.source_name.as_deref(), Some("s"));
+        args.check().unwrap();
+    }
+
+    #[test]
+    fn common_options_stand_before_or_after_the_verb() {
+        for line in ["corewal --dir d --json info", "corewal info --json --dir d"] {
+            let cli = parse(line).unwrap();
+            assert_eq!((cli.common.dir, cli.common.json), (PathBuf::from("d"), true));
+        }
+        assert_eq!(parse("corewal info").unwrap().common.dir, PathBuf::from("./corewal-data"));
+    }
+
+    #[test]
+    fn wrong_lines_are_usage_errors() {
+        for line in [
+            "corewal",
+            "corewal frobnicate",
+            "corewal ingest",
+            "corewal ingest --cores 0 f",
+            "corewal ingest --cores 1025 f",
+            "corewal ingest --reduce avg:x f",
+            "corewal ingest --epoch-every 0 f",
+            "corewal ingest --recover oldest f",
+            "corewal get",
+            "corewal get base64:?",
+            "corewal scan --limit -1",
+            "corewal torture --kills 0",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn sources_that_contradict_are_usage_errors() {
+        for line in ["corewal ingest --source-name s a b", "corewal ingest a a", "corewal ingest - -", "corewal ingest --source-name= a"] {
+            assert_eq!(ingest(line).check().unwrap_err().exit(), crate::exit::Exit::Usage, "{line}");
+        }
+    }
+
+    #[test]
+    fn keys_may_be_bytes() {
+        let Verb::Get(get) = parse("corewal get base64:/wA=").unwrap().verb else { panic!() };
+        assert_eq!(get.key, Bytes(vec![0xff, 0]));
+    }
+
+    #[test]
+    fn the_hidden_verb_is_not_in_the_help() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("torture") && !help.contains("torture-child"), "{help}");
+        assert_eq!(parse("corewal --help").unwrap_err().kind(), ErrorKind::DisplayHelp);
+    }
+}

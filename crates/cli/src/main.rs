@@ -1,0 +1,28 @@
+//! The `corewal` program: ingest records into a store, look into it, verify,
+//! repair and torture it.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "the program is outside the simulated engine")]
+
+mod args;
+mod duration;
+#[allow(dead_code, reason = "some codes come with the verbs that end by them")]
+mod exit;
+mod number;
+#[allow(dead_code, reason = "used when `ingest` is wired")]
+mod reduce;
+#[allow(dead_code, reason = "used when `ingest` is wired")]
+mod source;
+#[allow(dead_code, reason = "used when `get` and `scan` are wired")]
+mod text;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let exit = verbs::run(&cli).unwrap_or_else(|failure| failure.report());
+    exit.into()
+}

@@ -1,0 +1,84 @@
+//! Tests of reading: what is a record, where it ends, and going on from there.
+
+mod csv;
+mod files;
+mod ndjson;
+mod rate;
+mod resume;
+
+use super::*;
+
+/// A step, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Key and value, or the reason and the raw bytes.
+    pub(super) what: Result<(String, String), (String, Vec<u8>)>,
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+impl Seen {
+    pub(super) fn key(&self) -> &str {
+        &self.what.as_ref().unwrap().0
+    }
+
+    pub(super) fn value(&self) -> &str {
+        &self.what.as_ref().unwrap().1
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        &self.what.as_ref().unwrap_err().0
+    }
+
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.what.as_ref().unwrap_err().1
+    }
+}
+
+pub(super) fn options(format: Format, key: Option<&str>, number: Option<&str>) -> Options {
+    let pick = Pick { key: key.map(Into::into), number: number.map(Into::into), whole: number.is_none() };
+    Options { format, follow: false, pick, limit: MAX_RECORD }
+}
+
+/// Gives its bytes in pieces of at most `piece`.
+pub(super) struct Pieces {
+    pub(super) data: io::Cursor<Vec<u8>>,
+    pub(super) piece: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = buffer.len().min(self.piece);
+        self.data.read(&mut buffer[..count])
+    }
+}
+
+pub(super) fn pieces(data: &[u8], piece: usize) -> Box<Pieces> {
+    Box::new(Pieces { data: io::Cursor::new(data.to_vec()), piece })
+}
+
+/// Everything until there is no more for now.
+pub(super) fn drain(source: &mut Source) -> Result<Vec<Seen>, Failure> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut all: Vec<Seen> = Vec::new();
+    loop {
+        let (what, place) = match source.next()? {
+            Step::Record(record) => (Ok((text(record.key), text(record.value))), record.place),
+            Step::Rejected(rejected) => (Err((rejected.reason, rejected.raw.to_vec())), rejected.place),
+            Step::Pending | Step::End => return Ok(all),
+        };
+        if let Some(before) = all.last() {
+            assert!(before.end <= place.start, "{before:?} overlaps {place:?}");
+        }
+        all.push(Seen { what, start: place.start, end: place.end });
+    }
+}
+
+pub(super) fn read(data: &[u8], options: &Options) -> Vec<Seen> {
+    let whole = drain(&mut Source::from_stream(pieces(data, usize::MAX), "test", None, options).unwrap()).unwrap();
+    for piece in [1, 2, 7] {
+        let again = drain(&mut Source::from_stream(pieces(data, piece), "test", None, options).unwrap()).unwrap();
+        assert_eq!(again, whole, "in pieces of {piece}");
+    }
+    whole
+}

@@ -1,0 +1,35 @@
+//! The verbs, each in a file of its own.
+
+mod dump;
+mod get;
+mod info;
+mod ingest;
+mod repair;
+mod scan;
+mod torture;
+mod torture_child;
+mod verify;
+
+use crate::args::{Cli, Verb};
+use crate::exit::{Exit, Failure};
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
+    let common = &cli.common;
+    match &cli.verb {
+        Verb::Ingest(args) => ingest::run(common, args),
+        Verb::Get(args) => get::run(common, args),
+        Verb::Scan(args) => scan::run(common, args),
+        Verb::Info => info::run(common),
+        Verb::Dump(args) => dump::run(common, args),
+        Verb::Verify => verify::run(common),
+        Verb::Repair(args) => repair::run(common, args),
+        Verb::Torture(args) => torture::run(common, args),
+        Verb::TortureChild(args) => torture_child::run(common, args),
+    }
+}
+
+/// What a verb says whose engine is not built in yet.
+fn not_built_in(verb: &str) -> Failure {
+    Failure::usage(format!("`corewal {verb}` is not in this build"))
+}
