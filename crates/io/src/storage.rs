@@ -95,7 +95,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// Recovery calls it before it trusts a log's tail: after a failed sync the
     /// page cache may hold bytes that the medium never got and that no later
     /// sync will write (Rebello et al., "Can Applications Recover from fsync
-    /// Failures?", USENIX ATC 2020).
+    /// Failures?", USENIX ATC 2020). The file should be open for writing:
+    /// Windows refuses to sync one that is not.
     fn settle(&self, file: &Self::File) -> io::Result<()>;
 
     /// The entries of a directory, in name order, without `.` and `..`.
@@ -109,6 +110,7 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// Renames a file, replacing `to` if it exists. After a power loss `to` is
     /// the old or the new file, never a mixture; the new one is certain only
     /// after [`Storage::sync_dir`] on the directory.
+    /// A directory as `from` is refused with [`io::ErrorKind::IsADirectory`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file. Durable after [`Storage::sync_dir`] on its directory.
@@ -118,7 +120,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// removed in it before (`fsync(2)`: "calling fsync() does not necessarily
     /// ensure that the entry in the directory containing the file has also
     /// reached disk"). On platforms that cannot sync a directory it does
-    /// nothing.
+    /// nothing. Anything but a directory is refused with
+    /// [`io::ErrorKind::NotADirectory`].
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Takes the exclusive lock on the file at `path`, creating the file if

@@ -51,8 +51,9 @@ pub struct SimOptions {
 /// always exists. There are no links. A file can have 64 GiB; what was never
 /// written takes no memory.
 ///
-/// What is special to it is told at [`SimStorageIo`], [`CrashKind`],
-/// [`FaultKind`](crate::FaultKind) and [`SimOptions`].
+/// What is special to it is told at [`SimStorageIo`],
+/// [`CrashKind`](crate::CrashKind), [`FaultKind`](crate::FaultKind) and
+/// [`SimOptions`].
 #[derive(Clone)]
 pub struct SimStorage {
     shared: Shared,
