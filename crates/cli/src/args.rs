@@ -1,4 +1,4 @@
-//! The command line. `docs` and `--help` say the same because they are this.
+//! The command line, as `--help` tells it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +17,10 @@ const MAX_CORES: i64 = 1024;
 /// Per-core write-ahead logs with the state on top of them: after any crash,
 /// exactly what was made durable.
 #[derive(Debug, Parser)]
-#[command(name = "corewal", version, about, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done, 1 findings or not found, 2 usage, 3 I/O or damaged data, 4 locked by another process.")]
+#[command(name = "corewal", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 findings or not found, 2 usage, 3 I/O or damaged data, 4 locked by another process."
+)]
 pub(crate) struct Cli {
     /// Options of every verb.
     #[command(flatten)]
@@ -32,10 +34,10 @@ pub(crate) struct Cli {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// The directory of the store
-    #[arg(long, global = true, value_name = "DIR", default_value = "./corewal-data")]
+    #[arg(long, global = true, help_heading = "Common options", value_name = "DIR", default_value = "./corewal-data")]
     pub(crate) dir: PathBuf,
     /// Print JSON for programs: one object, or one a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Common options")]
     pub(crate) json: bool,
 }
 
@@ -139,7 +141,7 @@ impl Ingest {
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// The key: text, or base64:… for other bytes
-    #[arg(value_name = "KEY", value_parser = bytes)]
+    #[arg(value_name = "KEY", allow_negative_numbers = true, value_parser = bytes)]
     pub(crate) key: Bytes,
 }
 
@@ -147,7 +149,7 @@ pub(crate) struct Get {
 #[derive(Args, Debug)]
 pub(crate) struct Scan {
     /// Only keys that begin so: text, or base64:… for other bytes
-    #[arg(long, value_name = "P", value_parser = bytes)]
+    #[arg(long, value_name = "P", allow_hyphen_values = true, value_parser = bytes)]
     pub(crate) prefix: Option<Bytes>,
     /// At most so many
     #[arg(long, value_name = "N")]
@@ -304,7 +306,12 @@ mod tests {
 
     #[test]
     fn sources_that_contradict_are_usage_errors() {
-        for line in ["corewal ingest --source-name s a b", "corewal ingest a a", "corewal ingest - -", "corewal ingest --source-name= a"] {
+        for line in [
+            "corewal ingest --source-name s a b",
+            "corewal ingest a a",
+            "corewal ingest - -",
+            "corewal ingest --source-name= a",
+        ] {
             assert_eq!(ingest(line).check().unwrap_err().exit(), crate::exit::Exit::Usage, "{line}");
         }
     }
@@ -313,6 +320,8 @@ mod tests {
     fn keys_may_be_bytes() {
         let Verb::Get(get) = parse("corewal get base64:/wA=").unwrap().verb else { panic!() };
         assert_eq!(get.key, Bytes(vec![0xff, 0]));
+        let Verb::Get(get) = parse("corewal get -5").unwrap().verb else { panic!() };
+        assert_eq!(get.key, Bytes(b"-5".to_vec()));
     }
 
     #[test]

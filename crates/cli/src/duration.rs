@@ -50,11 +50,9 @@ mod tests {
 
     #[test]
     fn times_and_counts_read_back() {
-        for (text, time) in [
-            ("100ms", Duration::from_millis(100)),
-            ("2s", Duration::from_secs(2)),
-            ("1m 30s", Duration::from_secs(90)),
-        ] {
+        for (text, time) in
+            [("100ms", Duration::from_millis(100)), ("2s", Duration::from_secs(2)), ("1m 30s", Duration::from_secs(90))]
+        {
             let every: EpochEvery = text.parse().unwrap();
             assert_eq!(every, EpochEvery::Time(time));
             assert_eq!(every.to_string(), text);

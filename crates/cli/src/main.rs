@@ -11,7 +11,7 @@ mod exit;
 mod number;
 #[allow(dead_code, reason = "used when `ingest` is wired")]
 mod reduce;
-#[allow(dead_code, reason = "used when `ingest` is wired")]
+#[allow(dead_code, unused_imports, reason = "used when `ingest` is wired")]
 mod source;
 #[allow(dead_code, reason = "used when `get` and `scan` are wired")]
 mod text;

@@ -163,7 +163,25 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_finite_number() {
-        for input in ["", "-", "+", ".", "e5", "NaN", "nan", "inf", "-infinity", "1e999", "0x10", "1 ", " 1", "1,5", "1_0", "--1", "١"] {
+        for input in [
+            "",
+            "-",
+            "+",
+            ".",
+            "e5",
+            "NaN",
+            "nan",
+            "inf",
+            "-infinity",
+            "1e999",
+            "0x10",
+            "1 ",
+            " 1",
+            "1,5",
+            "1_0",
+            "--1",
+            "١",
+        ] {
             assert_eq!(reprint(input), None, "{input:?}");
         }
     }

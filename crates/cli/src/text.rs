@@ -26,9 +26,7 @@ pub(crate) fn print(bytes: &[u8]) -> Cow<'_, str> {
 pub(crate) fn parse(text: &str) -> Result<Vec<u8>, String> {
     match text.strip_prefix(MARK) {
         None => Ok(text.as_bytes().to_vec()),
-        Some(code) => STANDARD
-            .decode(code)
-            .map_err(|error| format!("what follows `{MARK}` is not base64 ({error})")),
+        Some(code) => STANDARD.decode(code).map_err(|error| format!("what follows `{MARK}` is not base64 ({error})")),
     }
 }
 

@@ -30,7 +30,13 @@ impl Reader {
     }
 
     /// Reads the header, if it was not read and is there.
-    pub(super) fn pass_header(&mut self, window: &mut Window, last: bool, limit: usize, name: &str) -> Result<bool, Failure> {
+    pub(super) fn pass_header(
+        &mut self,
+        window: &mut Window,
+        last: bool,
+        limit: usize,
+        name: &str,
+    ) -> Result<bool, Failure> {
         if self.header.is_some() {
             return Ok(true);
         }
@@ -88,7 +94,10 @@ impl Reader {
             Some(at) => {
                 let number = field(at).trim_ascii();
                 if Number::parse(number.as_bytes()).is_none() {
-                    return Err(number_trouble(&header.names[at], &format!("not a finite number: \"{}\"", shorten(field(at)))));
+                    return Err(number_trouble(
+                        &header.names[at],
+                        &format!("not a finite number: \"{}\"", shorten(field(at))),
+                    ));
                 }
                 number.as_bytes()
             }
@@ -211,7 +220,9 @@ fn column(names: &[String], wanted: &str, source: &str) -> Result<usize, Failure
     let mut hits = (0..names.len()).filter(|at| names[*at] == wanted);
     match (hits.next(), hits.next()) {
         (Some(at), None) => Ok(at),
-        (Some(_), Some(_)) => Err(Failure::usage(format!("{source} has more than one column `{wanted}`: give them different names"))),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format!("{source} has more than one column `{wanted}`: give them different names")))
+        }
         (None, _) => {
             let names = names.join(", ");
             Err(Failure::usage(format!("{source} has no column `{wanted}`; its columns are {}", shorten_list(&names))))

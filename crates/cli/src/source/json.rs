@@ -67,7 +67,9 @@ fn key_text<'a>(name: &str, raw: Option<&'a str>, unescaped: &'a mut String) -> 
         Some(b'n') => return Err(key_trouble(name, "null")),
         Some(b'{') => return Err(key_trouble(name, "an object")),
         Some(b'[') => return Err(key_trouble(name, "an array")),
-        Some(b'"') => string_text(raw, unescaped).ok_or_else(|| key_trouble(name, "no text: half of a surrogate pair"))?,
+        Some(b'"') => {
+            string_text(raw, unescaped).ok_or_else(|| key_trouble(name, "no text: half of a surrogate pair"))?
+        }
         _ => raw,
     };
     if text.is_empty() {

@@ -7,19 +7,16 @@
 
 mod csv;
 mod fingerprint;
+mod input;
 mod json;
 mod ndjson;
 mod skip;
 mod window;
 
-use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 pub(crate) use fingerprint::Fingerprint;
-
-use crate::exit::Failure;
-use window::Window;
+pub(crate) use input::Source;
 
 /// The longest record taken. A longer one is rejected, and never in memory as
 /// a whole.
@@ -128,26 +125,6 @@ pub(crate) enum Step<'a> {
     End,
 }
 
-/// An input, read record by record.
-pub(crate) struct Source {
-    name: String,
-    window: Window,
-    reader: Reader,
-    limit: usize,
-    /// The file, if it is one that can grow: its end is not the end.
-    followed: Option<File>,
-    /// Nothing was read yet: a byte order mark may come first.
-    fresh: bool,
-    /// The byte before the first one read is no newline, so one must follow.
-    open_line: bool,
-    count: u64,
-}
-
-enum Reader {
-    Ndjson(ndjson::Reader),
-    Csv(Box<csv::Reader>),
-}
-
 /// What a reader found and the window has moved past.
 enum Found {
     /// A record in the last so many consumed bytes.
@@ -172,266 +149,6 @@ struct Fields<'a> {
 #[derive(Debug)]
 struct Trouble(String);
 
-impl Source {
-    /// Opens a file (or pipe) at its beginning, or where `resume` says.
-    ///
-    /// `name` is what messages call it. Everything that can be wrong with it as
-    /// a whole is found here: it is absent, shorter or other than it was, or
-    /// has no such columns.
-    pub(crate) fn open(path: &Path, name: &str, resume: Option<&Resume>, options: &Options) -> Result<Self, Failure> {
-        let trouble = || format!("can't read {name}");
-        let mut file = File::open(path).map_err(|error| Failure::from(error).context(trouble()))?;
-        let meta = file.metadata().map_err(|error| Failure::from(error).context(trouble()))?;
-        if meta.is_dir() {
-            return Err(Failure::data(format!("can't read {name}: it is a directory; name the files in it")));
-        }
-        if !meta.is_file() {
-            // A pipe or device: no length, no way back.
-            return Self::from_stream(Box::new(file), name, resume, options);
-        }
-        // An offset of 0 says no more than none.
-        let Some(resume) = resume.filter(|resume| resume.position > 0) else {
-            let followed = followed_file(&file, options, name)?;
-            return Self::begin(Box::new(file), name, options, followed);
-        };
-
-        let mut head = vec![0; fingerprint::prefix_length(resume.position.min(meta.len()))];
-        file.read_exact(&mut head).map_err(|error| Failure::from(error).context(trouble()))?;
-        fingerprint::check(name, meta.len(), &head, resume)?;
-
-        let mut source = Self::new(Box::new(io::empty()), name, options);
-        source.reread_header(&mut file)?;
-        source.open_line = !ends_a_line(&mut file, resume.position, options.format).map_err(|error| Failure::from(error).context(trouble()))?;
-        source.fresh = false;
-        source.followed = followed_file(&file, options, name)?;
-        source.window = Window::resumed(Box::new(file), resume.position, head);
-        source.check_open_line()?;
-        Ok(source)
-    }
-
-    /// Reads standard input from now on; with `resume`, its first bytes are
-    /// those already committed and are skipped.
-    pub(crate) fn stdin(name: &str, resume: Option<&Resume>, options: &Options) -> Result<Self, Failure> {
-        Self::from_stream(Box::new(io::stdin()), name, resume, options)
-    }
-
-    /// Reads an input that has no way back.
-    pub(crate) fn from_stream(input: Box<dyn Read + Send>, name: &str, resume: Option<&Resume>, options: &Options) -> Result<Self, Failure> {
-        let mut source = Self::begin(input, name, options, None)?;
-        let Some(resume) = resume.filter(|resume| resume.position > 0) else {
-            return Ok(source);
-        };
-        source.fresh = false;
-        let mut last = None;
-        while source.window.offset() < resume.position {
-            if source.window.bytes().is_empty() && source.fill()? == 0 {
-                break;
-            }
-            let rest = resume.position - source.window.offset();
-            let count = usize::try_from(rest).unwrap_or(usize::MAX).min(source.window.bytes().len());
-            source.window.consume(count);
-            last = source.window.consumed(count).last().copied();
-        }
-        fingerprint::check(name, source.window.offset(), source.window.head(), resume)?;
-        source.open_line = last.is_some_and(|byte| !is_newline(byte, options.format));
-        Ok(source)
-    }
-
-    /// The next record. After [`Step::Pending`] and [`Step::End`] it may be
-    /// called again, and goes on if the input does.
-    pub(crate) fn next(&mut self) -> Result<Step<'_>, Failure> {
-        if !self.pass_mark()? || !self.check_open_line()? {
-            return Ok(if self.followed.is_some() { Step::Pending } else { Step::End });
-        }
-        let last = self.followed.is_none();
-        let found = match &mut self.reader {
-            Reader::Ndjson(reader) => reader.find(&mut self.window, last, self.limit),
-            Reader::Csv(reader) => reader.find(&mut self.window, last, self.limit, &self.name),
-        };
-        let found = found.map_err(|error| error.context(format!("can't read {}", self.name)))?;
-        let (length, closed) = match found {
-            Found::Record(length) => (length, true),
-            Found::Broken(length) => (length, false),
-            Found::Skipped => return Ok(Step::Rejected(self.skipped())),
-            Found::End => return Ok(Step::End),
-            Found::Pending => {
-                self.check_not_cut()?;
-                return Ok(Step::Pending);
-            }
-        };
-        self.count += 1;
-        let end = self.window.offset();
-        let place = Place { number: self.count, start: end - length as u64, end };
-        let raw = trim_newline(self.window.consumed(length));
-        let fields = match &mut self.reader {
-            _ if !closed => Err(Trouble(format!("a quoted field does not end within {} bytes or before the end of the input", self.limit))),
-            Reader::Ndjson(reader) => reader.fields(raw),
-            Reader::Csv(reader) => reader.fields(),
-        };
-        Ok(match fields {
-            Ok(Fields { key, value }) => Step::Record(Record { key, value, place }),
-            Err(Trouble(reason)) => Step::Rejected(Rejected { reason, raw, truncated: false, place }),
-        })
-    }
-
-    /// What messages call it.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The offset up to which all was handed out or was blank.
-    pub(crate) fn position(&self) -> u64 {
-        self.window.offset()
-    }
-
-    /// The fingerprint to store with `position`, the end of a record handed out.
-    pub(crate) fn fingerprint(&self, position: u64) -> Fingerprint {
-        Fingerprint::of(self.window.head(), position)
-    }
-
-    fn new(input: Box<dyn Read + Send>, name: &str, options: &Options) -> Self {
-        let reader = match options.format {
-            Format::Ndjson => Reader::Ndjson(ndjson::Reader::new(options.pick.clone())),
-            Format::Csv => Reader::Csv(Box::new(csv::Reader::new(options.pick.clone()))),
-        };
-        Self {
-            name: name.to_owned(),
-            window: Window::new(input),
-            reader,
-            limit: options.limit,
-            followed: None,
-            fresh: true,
-            open_line: false,
-            count: 0,
-        }
-    }
-
-    /// At the beginning of an input: past its mark and header, if they are
-    /// there already.
-    fn begin(input: Box<dyn Read + Send>, name: &str, options: &Options, followed: Option<File>) -> Result<Self, Failure> {
-        let mut source = Self::new(input, name, options);
-        source.followed = followed;
-        if options.format == Format::Csv && source.pass_mark()? {
-            source.pass_header()?;
-        }
-        Ok(source)
-    }
-
-    /// Reads the header line at the beginning of a file that is then read from
-    /// elsewhere.
-    fn reread_header(&mut self, file: &mut File) -> Result<(), Failure> {
-        if matches!(self.reader, Reader::Csv(_)) {
-            let again = file.rewind().and_then(|()| file.try_clone());
-            let again = again.map_err(|error| Failure::from(error).context(format!("can't read {}", self.name)))?;
-            self.window = Window::new(Box::new(again));
-            if self.pass_mark()? {
-                self.pass_header()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The overlong line that was just moved past.
-    fn skipped(&mut self) -> Rejected<'_> {
-        self.count += 1;
-        let skip = match &self.reader {
-            Reader::Ndjson(reader) => reader.skip(),
-            Reader::Csv(reader) => reader.skip(),
-        };
-        let place = Place { number: self.count, start: skip.start(), end: self.window.offset() };
-        Rejected { reason: format!("longer than {} bytes", self.limit), raw: skip.beginning(), truncated: true, place }
-    }
-
-    fn pass_header(&mut self) -> Result<(), Failure> {
-        if let Reader::Csv(reader) = &mut self.reader {
-            reader.pass_header(&mut self.window, self.followed.is_none(), self.limit, &self.name)?;
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self) -> Result<usize, Failure> {
-        self.window.fill().map_err(|error| Failure::from(error).context(format!("can't read {}", self.name)))
-    }
-
-    /// Moves past a byte order mark. False while there is nothing to read yet.
-    fn pass_mark(&mut self) -> Result<bool, Failure> {
-        const MARK: &[u8] = b"\xef\xbb\xbf";
-        while self.fresh {
-            let bytes = self.window.bytes();
-            if bytes.starts_with(MARK) {
-                self.window.consume(MARK.len());
-                self.fresh = false;
-            } else if !bytes.is_empty() && !MARK.starts_with(bytes) {
-                self.fresh = false;
-            } else if self.fill()? == 0 {
-                // Half a mark that will never be whole is a bad record.
-                self.fresh = self.followed.is_some() || self.window.bytes().is_empty();
-                return Ok(!self.fresh);
-            }
-        }
-        Ok(true)
-    }
-
-    /// When the last committed record had no newline: it must come now, or
-    /// the record has grown. False while there is nothing to read yet.
-    fn check_open_line(&mut self) -> Result<bool, Failure> {
-        if !self.open_line {
-            return Ok(true);
-        }
-        if self.window.bytes().is_empty() && self.fill()? == 0 {
-            self.check_not_cut()?;
-            return Ok(false);
-        }
-        if !matches!(self.window.bytes()[0], b'\n' | b'\r') {
-            return Err(fingerprint::grown(&self.name, self.window.offset()));
-        }
-        self.open_line = false;
-        Ok(true)
-    }
-
-    /// While following: a file that is now shorter than what was read of it
-    /// will not go on where we wait.
-    fn check_not_cut(&self) -> Result<(), Failure> {
-        let Some(file) = &self.followed else { return Ok(()) };
-        let length = file.metadata().map_err(|error| Failure::from(error).context(format!("can't read {}", self.name)))?.len();
-        let read = self.window.read_up_to();
-        if length < read {
-            return Err(Failure::data(format!(
-                "{} was cut to {length} bytes while it was followed, after {read} bytes were read; \
-                 give the new content a name of its own with --source-name",
-                self.name
-            )));
-        }
-        Ok(())
-    }
-}
-
-fn followed_file(file: &File, options: &Options, name: &str) -> Result<Option<File>, Failure> {
-    if !options.follow {
-        return Ok(None);
-    }
-    let file = file.try_clone().map_err(|error| Failure::from(error).context(format!("can't follow {name}")))?;
-    Ok(Some(file))
-}
-
-/// Moves the file to `position` (not 0) and says whether a line ends there.
-fn ends_a_line(file: &mut File, position: u64, format: Format) -> io::Result<bool> {
-    file.seek(SeekFrom::Start(position - 1))?;
-    let mut byte = [0];
-    file.read_exact(&mut byte)?;
-    Ok(is_newline(byte[0], format))
-}
-
-/// In CSV a lone carriage return ends a record too.
-fn is_newline(byte: u8, format: Format) -> bool {
-    byte == b'\n' || (byte == b'\r' && format == Format::Csv)
-}
-
-fn trim_newline(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
-}
-
 fn key_trouble(name: &str, what: &str) -> Trouble {
     Trouble(format!("key field `{name}` is {what}"))
 }
@@ -448,7 +165,9 @@ fn check_length<'a>(key: &'a [u8], name: Option<&str>) -> Result<&'a [u8], Troub
     let length = key.len();
     Err(Trouble(match name {
         Some(name) => format!("key field `{name}` has {length} bytes, more than {MAX_KEY}"),
-        None => format!("the record is its own key and has {length} bytes, more than {MAX_KEY}; name a field with --key"),
+        None => {
+            format!("the record is its own key and has {length} bytes, more than {MAX_KEY}; name a field with --key")
+        }
     }))
 }
 

@@ -29,7 +29,7 @@ impl Window {
     }
 
     /// A window over an input that stands at `offset`, after `head` was read
-    /// from its beginning.
+    /// from its beginning: all before `offset`, or its first [`PREFIX`] bytes.
     pub(super) fn resumed(input: Box<dyn Read + Send>, offset: u64, head: Vec<u8>) -> Self {
         Self { input, buffer: Vec::new(), start: 0, end: 0, offset, head }
     }
@@ -77,7 +77,8 @@ impl Window {
                 result => break result?,
             }
         };
-        if self.head.len() < PREFIX && self.read_up_to() == self.head.len() as u64 {
+        if self.head.len() < PREFIX {
+            debug_assert_eq!(self.read_up_to(), self.head.len() as u64);
             let wanted = count.min(PREFIX - self.head.len());
             self.head.extend_from_slice(&self.buffer[self.end..self.end + wanted]);
         }

@@ -85,7 +85,10 @@ fn a_last_line_that_grew_is_refused_and_one_that_was_ended_is_not() {
         assert!(drain(&mut Source::open(&path, "f", Some(&resume), &options).unwrap()).unwrap().is_empty());
         dir.append("2");
         let error = refused(&path, &resume, &options);
-        assert!(error.contains("the last line grew after it was taken: offset 7,") || error.contains("offset 3,"), "{error}");
+        assert!(
+            error.contains("the last line grew after it was taken: offset 7,") || error.contains("offset 3,"),
+            "{error}"
+        );
         for newline in ["\n", "\r\n"] {
             let path = dir.file(&format!("{content}{newline}{}", content.lines().last().unwrap()));
             assert_eq!(keys(&drain(&mut Source::open(&path, "f", Some(&resume), &options).unwrap()).unwrap()), ["1"]);
@@ -175,6 +178,17 @@ fn a_named_stream_skips_exactly_what_is_committed() {
     assert!(error.contains("feed is shorter (9 bytes) than the offset already committed (16)"), "{error}");
     let error = stream(b"{\"k\":9}\n{\"k\":2}\n{\"k\":3}\n").err().unwrap().to_string();
     assert!(error.contains("does not begin with the same"), "{error}");
+}
+
+#[test]
+fn a_named_stream_whose_last_line_grew_is_refused() {
+    let resume = after("{\"k\":1}", &ndjson());
+    let read =
+        |data: &[u8]| drain(&mut Source::from_stream(pieces(data, 7), "feed", Some(&resume), &ndjson()).unwrap());
+    assert_eq!(keys(&read(b"{\"k\":1}\n{\"k\":2}\n").unwrap()), ["2"]);
+    assert!(read(b"{\"k\":1}").unwrap().is_empty());
+    let error = read(b"{\"k\":1}5}\n").unwrap_err().to_string();
+    assert!(error.contains("the last line grew"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,10 @@ mod ndjson;
 mod rate;
 mod resume;
 
+use std::io::{self, Read};
+
 use super::*;
+use crate::exit::Failure;
 
 /// A step, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -114,7 +114,8 @@ fn overlong_keys_are_rejected() {
     assert_eq!(read_whole(fits.as_bytes())[0].key().len(), MAX_KEY);
     assert_eq!(read_whole(over.as_bytes())[0].reason(), "key field `k` has 65536 bytes, more than 65535");
     let own = options(Format::Ndjson, None, None);
-    let seen = drain(&mut Source::from_stream(pieces(fits.as_bytes(), usize::MAX), "test", None, &own).unwrap()).unwrap();
+    let seen =
+        drain(&mut Source::from_stream(pieces(fits.as_bytes(), usize::MAX), "test", None, &own).unwrap()).unwrap();
     assert!(seen[0].reason().contains("name a field with --key"), "{seen:?}");
 }
 
@@ -163,7 +164,8 @@ fn an_overlong_line_is_rejected_alone_and_only_its_beginning_kept() {
 #[test]
 fn an_endless_line_is_never_held_whole() {
     let input = io::repeat(b'x').take(3 * MAX_RECORD as u64).chain(io::Cursor::new(b"\n{\"k\":1}\n".to_vec()));
-    let mut source = Source::from_stream(Box::new(input), "test", None, &options(Format::Ndjson, Some("k"), None)).unwrap();
+    let mut source =
+        Source::from_stream(Box::new(input), "test", None, &options(Format::Ndjson, Some("k"), None)).unwrap();
     let seen = drain(&mut source).unwrap();
     assert_eq!(seen[0].raw().len(), 1024);
     assert_eq!(seen[0].end, 3 * MAX_RECORD as u64 + 1);

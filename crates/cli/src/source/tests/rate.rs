@@ -33,7 +33,11 @@ fn measure(what: &str, data: &[u8], lines: usize, options: &Options) {
         }
         let seconds = begin.elapsed().as_secs_f64();
         assert_eq!(count, lines);
-        println!("{what}: {:.0} records/s, {:.0} MB/s, {bytes} bytes out", count as f64 / seconds, data.len() as f64 / seconds / 1e6);
+        println!(
+            "{what}: {:.0} records/s, {:.0} MB/s, {bytes} bytes out",
+            count as f64 / seconds,
+            data.len() as f64 / seconds / 1e6
+        );
     }
 }
 
