@@ -3,7 +3,7 @@
 use corewal_io::{CrashKind, OpenMode, Operation, SimOptions, Storage, StorageIo, Wait};
 
 use crate::common::{BLOCK, block_write, blocks, sync, wait_for, write, write_durably};
-use crate::world::{World, log};
+use crate::world::{World, log, root};
 
 #[test]
 fn what_was_synced_survives_every_crash() {
@@ -146,4 +146,16 @@ fn dropping_the_write_path_completes_what_is_in_flight() {
     let reader = world.disk.open(log(), OpenMode::Read).unwrap();
     drop(world.io);
     assert_eq!(world.disk.len(&reader).unwrap(), BLOCK);
+}
+
+#[test]
+fn a_write_in_flight_completes_though_its_file_was_removed_and_closed() {
+    let World { disk, mut io, file } = World::seeded(8);
+    let operation = block_write(&mut io, &file, 0, 7, false);
+    let token = io.submit(operation).unwrap();
+    drop(file);
+    disk.remove(log()).unwrap();
+    disk.sync_dir(root()).unwrap();
+    assert_eq!(wait_for(&mut io, token).result.unwrap(), 4096);
+    assert!(disk.files().is_empty());
 }
