@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
 
 mod bytes;
 mod commit;

@@ -45,10 +45,13 @@ pub enum Record<'a> {
     /// Ends a batch: the records since the last commit, these offsets and this
     /// watermark count together or not at all.
     Commit(CommitRef<'a>),
-    /// Ends an epoch in this core's log.
+    /// Ends an epoch in this core's log, and any before it that had not ended.
     Barrier {
         /// The epoch that ends.
         epoch: Epoch,
+        /// The newest epoch the writer knew to be complete, 0 if none: it
+        /// proves to recovery what every core's log must still hold.
+        complete: Epoch,
     },
     /// Says that a checkpoint outside the log covers all that came before.
     CheckpointMark {
@@ -71,7 +74,10 @@ pub enum Record<'a> {
         epoch: Epoch,
     },
     /// The log was closed in order; all before it is durable.
-    Close,
+    Close {
+        /// As in [`Record::Barrier`].
+        complete: Epoch,
+    },
     /// The records from `to` up to this one do not count.
     Rollback {
         /// First position that does not count. At the end of a batch.
@@ -96,6 +102,9 @@ pub enum Record<'a> {
         base_lsn: Lsn,
         /// Sequence of the first record there.
         sequence: Sequence,
+        /// What other logs say of epochs up to this one no longer binds this
+        /// log: the repair gave them up.
+        forgiven: Epoch,
     },
 }
 
@@ -144,7 +153,7 @@ impl<'a> Record<'a> {
             Self::Park { .. } => "park",
             Self::Unpark { .. } => "unpark",
             Self::Open { .. } => "open",
-            Self::Close => "close",
+            Self::Close { .. } => "close",
             Self::Rollback { .. } => "rollback",
             Self::Release { .. } => "release",
             Self::Repair { .. } => "repair",
@@ -160,10 +169,9 @@ impl<'a> Record<'a> {
                 Self::Delete { key } => key.len(),
                 Self::Payload(bytes) => bytes.len(),
                 Self::Commit(commit) => commit.as_bytes().len(),
-                Self::Close => 0,
-                Self::Rollback { .. } | Self::Release { .. } => 16,
-                Self::Repair { .. } => 24,
-                Self::Barrier { .. }
+                Self::Barrier { .. } | Self::Rollback { .. } | Self::Release { .. } => 16,
+                Self::Repair { .. } => 32,
+                Self::Close { .. }
                 | Self::CheckpointMark { .. }
                 | Self::Park { .. }
                 | Self::Unpark { .. }
@@ -183,19 +191,20 @@ impl<'a> Record<'a> {
             Self::Delete { key } => encode(out, OP_DELETE, key, &[]),
             Self::Payload(bytes) => encode(out, OP_PAYLOAD, &[], bytes),
             Self::Commit(commit) => encode(out, OP_COMMIT, &[], commit.as_bytes()),
-            Self::Barrier { epoch } => encode(out, OP_BARRIER, &[], &epoch.0.to_le_bytes()),
+            Self::Barrier { epoch, complete } => encode(out, OP_BARRIER, &[], &pair_body(epoch.0, complete.0)),
             Self::CheckpointMark { id } => encode(out, OP_CHECKPOINT_MARK, &[], &id.to_le_bytes()),
             Self::Park { epoch } => encode(out, OP_PARK, &[], &epoch.0.to_le_bytes()),
             Self::Unpark { epoch } => encode(out, OP_UNPARK, &[], &epoch.0.to_le_bytes()),
             Self::Open { epoch } => encode(out, OP_OPEN, &[], &epoch.0.to_le_bytes()),
-            Self::Close => encode(out, OP_CLOSE, &[], &[]),
-            Self::Rollback { to, epoch } => encode(out, OP_ROLLBACK, &[], &position_body(to, epoch)),
-            Self::Release { to, epoch } => encode(out, OP_RELEASE, &[], &position_body(to, epoch)),
-            Self::Repair { segment, base_lsn, sequence } => {
-                let mut body = [0; 24];
+            Self::Close { complete } => encode(out, OP_CLOSE, &[], &complete.0.to_le_bytes()),
+            Self::Rollback { to, epoch } => encode(out, OP_ROLLBACK, &[], &pair_body(to.0, epoch.0)),
+            Self::Release { to, epoch } => encode(out, OP_RELEASE, &[], &pair_body(to.0, epoch.0)),
+            Self::Repair { segment, base_lsn, sequence, forgiven } => {
+                let mut body = [0; 32];
                 put(&mut body, 0, &segment.0.to_le_bytes());
                 put(&mut body, 8, &base_lsn.0.to_le_bytes());
                 put(&mut body, 16, &sequence.0.to_le_bytes());
+                put(&mut body, 24, &forgiven.0.to_le_bytes());
                 encode(out, OP_REPAIR, &[], &body)
             }
         }
@@ -248,26 +257,28 @@ impl<'a> Record<'a> {
         Ok(match op {
             OP_PAYLOAD => Self::Payload(body),
             OP_COMMIT => Self::Commit(CommitRef::parse(body)?),
-            OP_BARRIER => Self::Barrier { epoch: epoch()? },
             OP_CHECKPOINT_MARK => Self::CheckpointMark { id: number()? },
             OP_PARK => Self::Park { epoch: epoch()? },
             OP_UNPARK => Self::Unpark { epoch: epoch()? },
             OP_OPEN => Self::Open { epoch: epoch()? },
-            OP_CLOSE => {
-                sized(0)?;
-                Self::Close
-            }
-            OP_ROLLBACK | OP_RELEASE => {
+            OP_CLOSE => Self::Close { complete: Epoch(number()?) },
+            OP_BARRIER | OP_ROLLBACK | OP_RELEASE => {
                 sized(16)?;
-                let (to, epoch) = (Lsn(u64_at(body, 0)), Epoch(u64_at(body, 8)));
-                if op == OP_ROLLBACK { Self::Rollback { to, epoch } } else { Self::Release { to, epoch } }
+                let (first, second) = (u64_at(body, 0), u64_at(body, 8));
+                match op {
+                    OP_ROLLBACK => Self::Rollback { to: Lsn(first), epoch: Epoch(second) },
+                    OP_RELEASE => Self::Release { to: Lsn(first), epoch: Epoch(second) },
+                    _ if first == 0 => return Err(RecordError::Malformed { what: "epoch 0" }),
+                    _ => Self::Barrier { epoch: Epoch(first), complete: Epoch(second) },
+                }
             }
             OP_REPAIR => {
-                sized(24)?;
+                sized(32)?;
                 Self::Repair {
                     segment: SegmentId(u64_at(body, 0)),
                     base_lsn: Lsn(u64_at(body, 8)),
                     sequence: Sequence(u64_at(body, 16)),
+                    forgiven: Epoch(u64_at(body, 24)),
                 }
             }
             found => return Err(RecordError::UnknownOperation { found }),
@@ -279,17 +290,17 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn epoch_after(&self, current: Epoch) -> Epoch {
         match *self {
-            Self::Barrier { epoch } => epoch.next(),
+            Self::Barrier { epoch, .. } => epoch.next(),
             Self::Unpark { epoch } | Self::Open { epoch } => epoch,
             _ => current,
         }
     }
 }
 
-fn position_body(to: Lsn, epoch: Epoch) -> [u8; 16] {
+fn pair_body(first: u64, second: u64) -> [u8; 16] {
     let mut body = [0; 16];
-    put(&mut body, 0, &to.0.to_le_bytes());
-    put(&mut body, 8, &epoch.0.to_le_bytes());
+    put(&mut body, 0, &first.to_le_bytes());
+    put(&mut body, 8, &second.to_le_bytes());
     body
 }
 
@@ -352,7 +363,7 @@ impl<'a> Entries<'a> {
         let (record, len) = Record::decode(self.rest)?;
         let next_epoch = record.epoch_after(self.epoch);
         let epoch = match record {
-            Record::Barrier { epoch } | Record::Open { epoch } | Record::Unpark { epoch } => epoch,
+            Record::Barrier { epoch, .. } | Record::Open { epoch } | Record::Unpark { epoch } => epoch,
             _ => self.epoch,
         };
         if epoch < self.epoch {

@@ -1,0 +1,232 @@
+//! Errors: few kinds, each telling the user what to do.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use corewal_format::{CoreId, Epoch, Lsn, SegmentId};
+
+use crate::scan::Verdict;
+
+/// The result of corewal's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, where, and what to do next.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file call.
+    Io {
+        /// What was being done, as a verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// Durable data is damaged, absent, foreign or of a newer version. Nothing
+    /// was changed; opening refuses until `corewal repair` or a copy from
+    /// elsewhere has mended it.
+    Damaged(Box<Damage>),
+    /// The directory holds no store.
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// The store belongs to a newer version of the format.
+    Unsupported {
+        /// The file that says so.
+        path: PathBuf,
+        /// Which version, and which are supported.
+        detail: String,
+    },
+    /// Another process, or another handle of this one, owns the directory.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The store has another number of cores than was asked for.
+    CoreCount {
+        /// Cores of the store.
+        store: u16,
+        /// Cores asked for.
+        asked: u16,
+    },
+    /// All buffers are waiting for the disk. Nothing was appended: call
+    /// `submit` and `poll`, then append again.
+    Full,
+    /// Something is over its size limit. Nothing was appended.
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size.
+        len: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A write or a sync failed earlier, so what the medium holds is not
+    /// known. All further work is refused; reopening reads the medium again.
+    Latched {
+        /// The failure.
+        cause: String,
+    },
+    /// A put or a delete of a key that another core owns. Nothing was appended.
+    WrongCore {
+        /// The core it was given to.
+        core: CoreId,
+        /// The core that owns the key.
+        owner: CoreId,
+    },
+    /// Something that ends between batches was asked for within one. Nothing
+    /// was appended: commit first.
+    OpenBatch {
+        /// What was asked for.
+        action: &'static str,
+    },
+    /// The shard is parked. Nothing was appended: unpark it first.
+    Parked,
+    /// An epoch that is already over in this core's log.
+    EpochOver {
+        /// The epoch asked for.
+        asked: Epoch,
+        /// The first that can still be ended.
+        current: Epoch,
+    },
+    /// A log position that the call cannot work with.
+    BadLsn {
+        /// The position asked for.
+        asked: Lsn,
+        /// Why not, and which would do.
+        detail: String,
+    },
+    /// An option has a value that cannot work.
+    BadOption {
+        /// The option.
+        name: &'static str,
+        /// What it must be.
+        must: String,
+    },
+}
+
+/// A damaged place of a core's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The core.
+    pub core: CoreId,
+    /// The segment, if the damage lies in one.
+    pub segment: Option<SegmentId>,
+    /// Position in the segment's file, in bytes.
+    pub offset: u64,
+    /// Position in the log, if it is known.
+    pub lsn: Option<Lsn>,
+    /// Corrupt, missing, foreign or unsupported.
+    pub verdict: Verdict,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong there.
+    pub detail: String,
+    /// What would be lost if the log were cut there.
+    pub loss: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "core {}", self.core)?;
+        if let Some(segment) = self.segment {
+            write!(f, ", segment {segment}, offset {}", self.offset)?;
+        }
+        if let Some(lsn) = self.lsn {
+            write!(f, " (LSN {lsn})")?;
+        }
+        write!(f, ": {}: {} [{}]; at stake: {}", self.verdict, self.detail, self.path.display(), self.loss)
+    }
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Whether the store is owned by somebody else at this moment.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Locked { .. })
+    }
+
+    /// Whether the call was refused for want of a free buffer and can be
+    /// repeated after `submit` and `poll`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full)
+    }
+
+    /// Whether a failed write or sync stands behind it, so that only reopening
+    /// helps.
+    #[must_use]
+    pub fn is_latched(&self) -> bool {
+        matches!(self, Self::Latched { .. })
+    }
+
+    /// The damaged place, if damage is what it is.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        match self {
+            Self::Damaged(damage) => Some(damage),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { action, path, source } => {
+                write!(f, "cannot {action} {}: {source}", path.display())?;
+                if source.kind() == io::ErrorKind::StorageFull {
+                    write!(f, " (free some space, then open the store again; nothing acknowledged is lost)")?;
+                }
+                Ok(())
+            }
+            Self::Damaged(damage) => {
+                write!(f, "{damage}; nothing was changed: run `corewal verify`, then `corewal repair`")
+            }
+            Self::NotAStore { path, why } => write!(f, "{} is not a corewal store: {why}", path.display()),
+            Self::Unsupported { path, detail } => {
+                write!(f, "{}: {detail}; use a newer corewal", path.display())
+            }
+            Self::Locked { path } => {
+                write!(f, "the store is in use by another process (it holds {}); stop it first", path.display())
+            }
+            Self::CoreCount { store, asked } => write!(
+                f,
+                "the store has {store} core(s), {asked} asked for; open it with {store}, or ingest into a new directory"
+            ),
+            Self::Full => write!(f, "all buffers are waiting for the disk; submit, poll, then append again"),
+            Self::TooLarge { what, len, limit } => write!(f, "{what} is {len} long, the limit is {limit}"),
+            Self::Latched { cause } => {
+                write!(f, "the log refuses further work after a failure ({cause}); open the store again")
+            }
+            Self::WrongCore { core, owner } => {
+                write!(f, "the key belongs to core {owner}, not to core {core}; ask the router")
+            }
+            Self::OpenBatch { action } => write!(f, "{action} stands between batches, and one is open; commit first"),
+            Self::Parked => write!(f, "the shard is parked; unpark it first"),
+            Self::EpochOver { asked, current } => {
+                write!(f, "epoch {asked} is over in this log; the first that can still end is {current}")
+            }
+            Self::BadLsn { asked, detail } => write!(f, "LSN {asked}: {detail}"),
+            Self::BadOption { name, must } => write!(f, "option `{name}` must be {must}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Where a store's files stand, and file calls that say where they failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use corewal_format::{CoreId, SegmentId, name};
+use corewal_io::{EntryKind, OpenMode, Operation, Storage, StorageIo, Wait};
+
+use crate::error::{Error, Result};
+
+/// The directory of one store on one medium.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout<S> {
+    pub(crate) storage: S,
+    pub(crate) dir: PathBuf,
+}
+
+impl<S: Storage> Layout<S> {
+    pub(crate) fn new(storage: S, dir: &Path) -> Self {
+        Self { storage, dir: dir.to_owned() }
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.dir.join(name::LOCK)
+    }
+
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.dir.join(name::MANIFEST)
+    }
+
+    pub(crate) fn core_dir(&self, core: CoreId) -> PathBuf {
+        self.dir.join(name::core_dir(core))
+    }
+
+    pub(crate) fn segment(&self, core: CoreId, segment: SegmentId) -> PathBuf {
+        self.core_dir(core).join(name::segment(segment))
+    }
+
+    /// The segments of a core, in order. Names that are not ours are left out,
+    /// as is anything that is not a regular file. `None` if there is no
+    /// directory.
+    pub(crate) fn list_segments(&self, core: CoreId) -> Result<Option<Vec<SegmentId>>> {
+        let dir = self.core_dir(core);
+        let entries = match self.storage.list(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("list", &dir, error)),
+        };
+        let mut segments: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::File)
+            .filter_map(|entry| name::parse_segment(&entry.name))
+            .collect();
+        segments.sort_unstable();
+        Ok(Some(segments))
+    }
+
+    pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<S::File> {
+        self.storage.open(path, mode).map_err(|error| Error::io("open", path, error))
+    }
+
+    pub(crate) fn remove_if_there(&self, path: &Path) -> Result<bool> {
+        match self.storage.remove(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("remove", path, error)),
+        }
+    }
+
+    pub(crate) fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.storage.sync_dir(dir).map_err(|error| Error::io("sync the directory", dir, error))
+    }
+
+    /// Creates the file at `path`, replacing an unfinished one, with `bytes`
+    /// (padded with zeros to whole blocks, then cut to `len`), and makes its
+    /// content durable. The directory is the caller's to sync. After an error
+    /// the file is gone or unfinished.
+    pub(crate) fn create_durable(&self, path: &Path, bytes: &[u8]) -> Result<S::File> {
+        self.remove_if_there(path)?;
+        let file = self.storage.open(path, OpenMode::CreateNew).map_err(|e| Error::io("create", path, e))?;
+        let fill = || -> io::Result<()> {
+            self.write_blocks(&file, bytes)?;
+            if !bytes.len().is_multiple_of(corewal_io::BLOCK_SIZE) {
+                self.storage.set_len(&file, bytes.len() as u64)?;
+            }
+            self.storage.settle(&file)
+        };
+        if let Err(error) = fill() {
+            // Best effort: the unfinished file is recognised as such anyway.
+            let _ = self.storage.remove(path);
+            return Err(Error::io("write", path, error));
+        }
+        Ok(file)
+    }
+
+    fn write_blocks(&self, file: &S::File, bytes: &[u8]) -> io::Result<()> {
+        let mut io = self.storage.io()?;
+        let mut buffer = io.buffer(bytes.len());
+        buffer.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
+        let range = 0..buffer.capacity();
+        let expected = range.len();
+        io.submit(Operation::Write { file: file.clone(), offset: 0, buffer, range, data_sync: false })?;
+        let mut completions = Vec::new();
+        while completions.is_empty() {
+            io.poll(Wait::One, &mut completions)?;
+        }
+        match completions.remove(0).result? {
+            written if written == expected => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::WriteZero, "short write")),
+        }
+    }
+
+    /// Reads a small file whole, up to `limit` bytes and one more.
+    pub(crate) fn read_small(&self, path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+        let file = match self.storage.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        let mut bytes = vec![0; limit + 1];
+        let len = self.storage.read_at(&file, 0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
+        bytes.truncate(len);
+        Ok(Some(bytes))
+    }
+}

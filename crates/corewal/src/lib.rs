@@ -1,0 +1,84 @@
+//! A per-core write-ahead log, and the durable state on top of it, for
+//! thread-per-core programs.
+//!
+//! Each core owns its log and its keys; nothing is shared on the write path.
+//! After any crash, opening the directory gives back exactly the state, the
+//! source offsets and the watermark that were made durable.
+//!
+//! ```
+//! use corewal::{Commit, Options};
+//!
+//! # fn main() -> corewal::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let dir = dir.path();
+//! let mut opened = Options::new().cores(1).open(dir)?;
+//! let shard = &mut opened.shards[0];
+//! shard.put(b"user:1", b"ada")?;
+//! shard.commit(&Commit::new().offset_u64("signups", 1))?;
+//! shard.end_epoch(opened.store.next_epoch())?;
+//! shard.sync()?; // from here on it survives a power loss
+//! drop(opened); // a crash would do the same
+//!
+//! let opened = Options::new().open(dir)?;
+//! assert_eq!(opened.shards[0].get(b"user:1"), Some(&b"ada"[..]));
+//! assert_eq!(opened.shards[0].offset_u64("signups"), Some(1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way in
+//!
+//! [`Options::open`] is the only door: it creates the store or recovers it, and
+//! gives a [`Store`] (the directory, the epochs), one [`Shard`] a core, and a
+//! [`RecoveryReport`]. [`Options::open_on`] takes a state of your own
+//! ([`State`]) and another backend; [`Options::open_writers`] gives the bare
+//! logs. [`Reader`] looks into a store, beside a live writer too, and changes
+//! nothing.
+//!
+//! # Words
+//!
+//! A **commit** ends a batch in one core; its records, offsets and watermark are
+//! atomic together. An **epoch** is a cut across all cores; it is complete when
+//! every core has its end durable. [`Recover`] says what opening gives back.
+//! The on-disk format, the durability argument and what cannot be detected are
+//! in `docs/FORMAT.md` and `docs/DURABILITY.md`.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
+
+mod clock;
+mod commit;
+mod entropy;
+mod epochs;
+mod error;
+mod layout;
+mod options;
+mod parallel;
+mod planted;
+mod recovery;
+mod report;
+mod route;
+mod scan;
+mod shard;
+mod state;
+mod store;
+mod writer;
+
+pub use corewal_format as format;
+pub use corewal_format::{CoreId, Epoch, LogId, Lsn, Offsets, SegmentId, Sequence, TimestampNs};
+pub use corewal_io as io;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use commit::Commit;
+pub use error::{Damage, Error, Result};
+pub use options::{Options, Recover};
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;
+pub use report::{CoreReport, Cut, RecoveryReport, RolledBack};
+pub use route::Router;
+pub use scan::Verdict;
+pub use shard::Shard;
+pub use state::{Change, Keyed, State};
+pub use store::{Opened, Store};
+pub use writer::Writer;

@@ -1,0 +1,222 @@
+//! How a store is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use corewal_format::{BLOCK_LEN, LogId, MAX_CORES, block_align};
+use corewal_io::{Storage, SyncStorage};
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+use crate::planted::Planted;
+use crate::recovery::{self, OpenedLogs};
+use crate::report::RecoveryReport;
+use crate::state::{Keyed, State};
+use crate::store::Opened;
+use crate::writer::Writer;
+
+/// What opening gives back of a log that goes on after its last complete epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recover {
+    /// The newest epoch that every core finished, and nothing after it: state,
+    /// offsets and watermark of all cores agree. What was durable but lies
+    /// after that epoch is rolled back: it stays in the log and no longer
+    /// counts.
+    #[default]
+    CompleteEpoch,
+    /// All of each core's own durable commits; for cores that are independent
+    /// of each other.
+    Latest,
+}
+
+/// Sizes that a writer works with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuning {
+    pub(crate) segment_bytes: u64,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) buffers: usize,
+}
+
+/// How a store is opened. Opening is the only way to a [`Store`](crate::Store),
+/// a [`Shard`](crate::Shard) or a [`Writer`]: it creates the store or recovers
+/// it, and there is no way around the scan.
+///
+/// ```
+/// # fn main() -> corewal::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let opened = corewal::Options::new().cores(2).open(dir.path())?;
+/// assert!(opened.report.created);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) cores: Option<u16>,
+    pub(crate) recover: Recover,
+    pub(crate) tuning: Tuning,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log_id: Option<LogId>,
+    pub(crate) create: bool,
+    pub(crate) inline: bool,
+    pub(crate) planted: Planted,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// The defaults: as many cores as the store has (a new one: as the machine
+    /// has), the newest complete epoch, segments of 64 MiB, four buffers of
+    /// 128 KiB a core.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            cores: None,
+            recover: Recover::default(),
+            tuning: Tuning { segment_bytes: 64 << 20, buffer_bytes: 128 << 10, buffers: 4 },
+            clock: Arc::new(SystemClock),
+            log_id: None,
+            create: true,
+            inline: false,
+            planted: Planted::default(),
+        }
+    }
+
+    /// The number of cores, 1 to 1,024. An existing store with another number
+    /// refuses to open.
+    #[must_use]
+    pub fn cores(mut self, cores: u16) -> Self {
+        self.cores = Some(cores);
+        self
+    }
+
+    /// What to give back of a log that goes on after its last complete epoch.
+    #[must_use]
+    pub fn recover(mut self, recover: Recover) -> Self {
+        self.recover = recover;
+        self
+    }
+
+    /// The size at which a segment is sealed, in bytes, at least four buffers'
+    /// worth. A segment is larger only to hold a record that is.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.tuning.segment_bytes = bytes;
+        self
+    }
+
+    /// The size of a buffer, and so of the largest frame of small records, in
+    /// bytes; 4 KiB to 16 MiB, rounded up to whole blocks of 4 KiB.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.tuning.buffer_bytes = bytes;
+        self
+    }
+
+    /// Buffers a core, at least 2. When all wait for the disk, appending says
+    /// [`Error::Full`].
+    #[must_use]
+    pub fn buffers(mut self, buffers: usize) -> Self {
+        self.tuning.buffers = buffers;
+        self
+    }
+
+    /// Whether a store is created where there is none; it is by default.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Where time is taken from; for tests and simulations.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The identity of a new store, which is random otherwise; for tests and
+    /// simulations.
+    #[must_use]
+    pub fn log_id(mut self, log_id: LogId) -> Self {
+        self.log_id = Some(log_id);
+        self
+    }
+
+    /// Recovers the cores one after the other on the calling thread instead of
+    /// on a thread each, so that a simulation sees one order of steps.
+    #[must_use]
+    pub fn single_threaded(mut self) -> Self {
+        self.inline = true;
+        self
+    }
+
+    /// Plants a known fault; see [`PlantedBug`](crate::PlantedBug).
+    #[cfg(feature = "planted-bugs")]
+    #[must_use]
+    pub fn plant(mut self, bug: crate::planted::PlantedBug) -> Self {
+        self.planted.bug = Some(bug);
+        self
+    }
+
+    /// Opens the store in `dir`, or creates it, with the built-in keyed state
+    /// on the blocking backend.
+    ///
+    /// # Errors
+    /// Nothing is changed unless the error says so.
+    /// [`Error::Locked`] if somebody else has it open; [`Error::Damaged`] if
+    /// durable data is damaged, missing or foreign; [`Error::Unsupported`] if
+    /// it is of a newer version; [`Error::CoreCount`] if it has another number
+    /// of cores; [`Error::NotAStore`] if it is none and may not be created;
+    /// [`Error::BadOption`]; [`Error::Io`].
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Opened> {
+        self.open_on(SyncStorage::default(), dir, |_| Keyed::default())
+    }
+
+    /// As [`Options::open`], on another backend, with a state of the user's:
+    /// `state` makes the empty state of each core, which opening then brings up
+    /// to date by [`State::apply`].
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_on<S: Storage, T: State>(
+        self,
+        storage: S,
+        dir: impl AsRef<Path>,
+        state: impl Fn(corewal_format::CoreId) -> T + Send + Sync,
+    ) -> Result<Opened<T, S>> {
+        let logs = recovery::open(self, storage, dir.as_ref(), state)?;
+        Ok(Opened::new(logs))
+    }
+
+    /// As [`Options::open_on`], without state: the bare logs, one writer a
+    /// core.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_writers<S: Storage>(
+        self,
+        storage: S,
+        dir: impl AsRef<Path>,
+    ) -> Result<(Vec<Writer<S>>, RecoveryReport)> {
+        let OpenedLogs { cores, report, .. } = recovery::open(self, storage, dir.as_ref(), |_| ())?;
+        Ok((cores.into_iter().map(|core| core.writer).collect(), report))
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let Tuning { segment_bytes, buffer_bytes, buffers } = self.tuning;
+        let bad = |name, must: &str| Err(Error::BadOption { name, must: must.to_owned() });
+        match () {
+            () if self.cores.is_some_and(|cores| cores == 0 || cores > MAX_CORES) => bad("cores", "from 1 to 1024"),
+            () if !(BLOCK_LEN..=16 << 20).contains(&buffer_bytes) => bad("buffer_bytes", "from 4 KiB to 16 MiB"),
+            () if buffers < 2 => bad("buffers", "at least 2"),
+            () if segment_bytes < 4 * block_align(buffer_bytes) as u64 => {
+                bad("segment_bytes", "at least four times buffer_bytes")
+            }
+            () => Ok(()),
+        }
+    }
+}

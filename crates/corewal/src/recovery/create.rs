@@ -1,0 +1,134 @@
+//! The making of a store, and its manifest.
+//!
+//! The manifest is written twice: `creating` before any log exists, `ready`
+//! when all of them do. So a missing log of a ready store was lost, and a
+//! missing log of one that is being created never held anything.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use corewal_format::{CoreId, Lsn, MAX_CORES, Manifest, ManifestError, ManifestState, SegmentId, name};
+use corewal_io::{EntryKind, Storage};
+
+use crate::entropy::fresh_log_id;
+use crate::error::{Damage, Error, Result};
+use crate::layout::Layout;
+use crate::options::Options;
+use crate::route::Router;
+use crate::scan::{LogIdentity, Verdict};
+use crate::writer::create_segment;
+
+/// Longest manifest that is read, in bytes.
+pub(crate) const MANIFEST_MAX_LEN: usize = 64 * 1024;
+
+/// Creates the directory, and those above it, if it is allowed to and they are
+/// not there.
+pub(crate) fn ensure_dir<S: Storage>(layout: &Layout<S>, create: bool) -> Result<()> {
+    let dir = &layout.dir;
+    match layout.storage.list(dir) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("list", dir, error)),
+        Err(_) if !create => {
+            return Err(Error::NotAStore { path: dir.clone(), why: "there is no such directory" });
+        }
+        Err(_) => {}
+    }
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && layout.storage.list(path).is_err()).collect();
+    for path in missing.into_iter().rev() {
+        create_dir(layout, path)?;
+    }
+    Ok(())
+}
+
+fn create_dir<S: Storage>(layout: &Layout<S>, path: &Path) -> Result<()> {
+    match layout.storage.create_dir(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Error::io("create the directory", path, error)),
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    layout.sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// The manifest of the store, which is created if it is allowed to and not
+/// there. Also tells whether it was.
+pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) -> Result<(Manifest, bool)> {
+    let manifest = match load_manifest(layout) {
+        Ok(manifest) if manifest.state == ManifestState::Ready => return Ok((manifest, false)),
+        Ok(unfinished) => {
+            // Nothing was ever acknowledged, so the caller's wish counts.
+            Manifest { cores: options.cores.unwrap_or(unfinished.cores), ..unfinished }
+        }
+        Err(Error::NotAStore { .. }) if options.create => {
+            let log_id = match options.log_id {
+                Some(log_id) => log_id,
+                None => fresh_log_id().map_err(|error| Error::io("draw an identity for", &layout.dir, error))?,
+            };
+            let cores = options.cores.unwrap_or_else(|| crate::parallel::available().min(MAX_CORES));
+            Manifest { state: ManifestState::Creating, log_id, cores, route: Router::NAME.to_owned() }
+        }
+        Err(error) => return Err(error),
+    };
+    write_manifest(layout, &manifest)?;
+    for core in (0..manifest.cores).map(CoreId) {
+        create_dir(layout, &layout.core_dir(core))?;
+        let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+        create_segment(layout, log, SegmentId(0), Lsn(0))?;
+    }
+    let manifest = Manifest { state: ManifestState::Ready, ..manifest };
+    write_manifest(layout, &manifest)?;
+    Ok((manifest, true))
+}
+
+/// Reads the manifest. Refuses a directory that has logs but no manifest: it
+/// is a damaged store, not an empty place.
+pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
+    let path = layout.manifest();
+    let Some(bytes) = layout.read_small(&path, MANIFEST_MAX_LEN)? else {
+        return Err(match logs_in(layout)? {
+            0 => Error::NotAStore { path: layout.dir.clone(), why: "it has no MANIFEST" },
+            logs => manifest_damage(path, format!("the manifest is absent, though there are {logs} log(s)")),
+        });
+    };
+    match Manifest::decode(&bytes) {
+        Ok(manifest) => Ok(manifest),
+        Err(error @ ManifestError::Version { .. }) => Err(Error::Unsupported { path, detail: error.to_string() }),
+        Err(error) => Err(manifest_damage(path, error.to_string())),
+    }
+}
+
+fn manifest_damage(path: PathBuf, detail: String) -> Error {
+    Error::Damaged(Box::new(Damage {
+        core: CoreId(0),
+        segment: None,
+        offset: 0,
+        lsn: None,
+        verdict: Verdict::Corrupt,
+        path,
+        detail,
+        loss: "nothing, if the manifest is made again from the segments' headers".into(),
+    }))
+}
+
+fn logs_in<S: Storage>(layout: &Layout<S>) -> Result<usize> {
+    let entries = match layout.storage.list(&layout.dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NotAStore { path: layout.dir.clone(), why: "there is no such directory" });
+        }
+        Err(error) => return Err(Error::io("list", &layout.dir, error)),
+    };
+    let logs = entries.iter().filter(|e| e.kind == EntryKind::Directory && name::parse_core_dir(&e.name).is_some());
+    Ok(logs.count())
+}
+
+/// Replaces the manifest: written aside, made durable, renamed, and the
+/// directory made durable. After a crash it is the old one or the new one.
+pub(crate) fn write_manifest<S: Storage>(layout: &Layout<S>, manifest: &Manifest) -> Result<()> {
+    let aside = layout.dir.join(name::MANIFEST_NEW);
+    let path = layout.manifest();
+    layout.create_durable(&aside, manifest.encode().as_bytes())?;
+    layout.storage.rename(&aside, &path).map_err(|error| Error::io("replace", &path, error))?;
+    layout.sync_dir(&layout.dir)
+}

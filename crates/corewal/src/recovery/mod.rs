@@ -1,0 +1,236 @@
+//! The door: opening is the only way in. It creates a store or recovers it.
+//!
+//! ```text
+//! lock → manifest → survey each core → settle its tail → verdict
+//!      → plan (which epoch) → replay → cut → a record of the new opening
+//! ```
+//!
+//! Up to the plan nothing is changed (settling makes durable what is already
+//! there), so an open that refuses leaves the files as they were.
+
+mod create;
+mod plan;
+mod replay;
+mod settle;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corewal_format::{CoreId, Epoch, Lsn, Manifest, Opening, SegmentId};
+use corewal_io::{OpenMode, Storage};
+
+use crate::clock::Clock;
+use crate::commit::Progress;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::options::Options;
+use crate::parallel::for_each_core;
+use crate::report::{CoreReport, Cut, RecoveryReport, RolledBack};
+use crate::route::Router;
+use crate::scan::{LogIdentity, SegmentSpan, Survey, survey};
+use crate::state::State;
+use crate::writer::{OpenSegment, TakeUp, Writer, create_segment};
+
+pub(crate) use create::{MANIFEST_MAX_LEN, load_manifest};
+pub(crate) use plan::{Plan, check_claims, plan};
+pub(crate) use replay::{Recovered, replay};
+
+/// One core, ready to go on.
+pub(crate) struct OpenedCore<S: Storage, T> {
+    pub(crate) writer: Writer<S>,
+    pub(crate) state: T,
+    pub(crate) progress: Progress,
+    /// The newest epoch that counts as ended in this core's log.
+    pub(crate) ended: Epoch,
+}
+
+/// All cores, ready to go on.
+pub(crate) struct OpenedLogs<S: Storage, T> {
+    pub(crate) manifest: Manifest,
+    pub(crate) router: Router,
+    pub(crate) cores: Vec<OpenedCore<S, T>>,
+    pub(crate) report: RecoveryReport,
+    pub(crate) lock: Arc<S::Lock>,
+}
+
+/// Opens or creates the store in `dir`.
+pub(crate) fn open<S: Storage, T: State>(
+    options: Options,
+    storage: S,
+    dir: &Path,
+    state: impl Fn(CoreId) -> T + Send + Sync,
+) -> Result<OpenedLogs<S, T>> {
+    options.check()?;
+    let clock = Arc::clone(&options.clock);
+    let began = clock.now();
+    let layout = Layout::new(storage, dir);
+    create::ensure_dir(&layout, options.create)?;
+    let lock = Arc::new(lock(&layout)?);
+    let (manifest, created) = create::ensure_store(&layout, &options)?;
+    if manifest.route != Router::NAME {
+        let detail = format!("keys are routed by `{}`, which this program does not know", manifest.route);
+        return Err(Error::Unsupported { path: layout.manifest(), detail });
+    }
+    if let Some(asked) = options.cores.filter(|&asked| asked != manifest.cores) {
+        return Err(Error::CoreCount { store: manifest.cores, asked });
+    }
+    let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
+    let identity = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+
+    let surveys = for_each_core(options.inline, cores, |core| survey_settled(&layout, identity(core), &*clock));
+    let surveys: Vec<(Survey, Duration)> = surveys.into_iter().collect::<Result<_>>()?;
+    if let Some(damage) = surveys.iter().find_map(|(survey, _)| survey.damage(&layout)) {
+        return Err(Error::Damaged(Box::new(damage)));
+    }
+    let plan = plan(surveys.iter().map(|(survey, _)| survey), options.recover, options.planted);
+    check_claims(&layout, surveys.iter().map(|(survey, _)| survey))?;
+
+    let replayed = for_each_core(options.inline, surveys, |(survey, took)| {
+        let began = clock.now();
+        let recovered = replay(&layout, identity(survey.core), &survey, plan.keep, state(survey.core))?;
+        Ok((survey, recovered, took + since(&*clock, began)))
+    });
+    let replayed: Vec<_> = replayed.into_iter().collect::<Result<_>>()?;
+
+    // From here on the medium changes. The cores do so one by one: what a crash
+    // leaves half done, the next open decides the same way.
+    let next_epoch = plan.next_epoch(replayed.iter().any(|(_, recovered, _)| recovered.rolled_back > 0));
+    let opened = for_each_core(options.inline, replayed, |(survey, recovered, took)| {
+        let began = clock.now();
+        let core = Core { layout: &layout, log: identity(survey.core), options: &options, lock: Arc::clone(&lock) };
+        let (opened, mut report) = core.go_on(survey, recovered, &plan, next_epoch)?;
+        report.duration = took + since(&*clock, began);
+        Ok((opened, report))
+    });
+    let opened: Vec<_> = opened.into_iter().collect::<Result<_>>()?;
+    let (cores, reports) = opened.into_iter().unzip();
+    let report =
+        RecoveryReport { created, complete_epoch: plan.complete, cores: reports, duration: since(&*clock, began) };
+    Ok(OpenedLogs { router: Router::new(manifest.cores), manifest, cores, report, lock })
+}
+
+/// Takes the lock that keeps other processes out.
+pub(crate) fn lock<S: Storage>(layout: &Layout<S>) -> Result<S::Lock> {
+    let path = layout.lock();
+    match layout.storage.lock(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Error::Locked { path }),
+        Err(error) => Err(Error::io("lock", &path, error)),
+    }
+}
+
+fn since(clock: &dyn Clock, began: corewal_format::TimestampNs) -> Duration {
+    Duration::from_nanos(clock.now().0.saturating_sub(began.0))
+}
+
+/// Surveys a core's log and makes sure that what was read is what the medium
+/// holds.
+fn survey_settled<S: Storage>(layout: &Layout<S>, log: LogIdentity, clock: &dyn Clock) -> Result<(Survey, Duration)> {
+    let began = clock.now();
+    let mut found = survey(layout, log, Lsn(u64::MAX))?;
+    if !settle::settle(layout, log, &found)? {
+        found = survey(layout, log, Lsn(u64::MAX))?;
+    }
+    Ok((found, since(clock, began)))
+}
+
+/// One core's log between the plan and the writer.
+struct Core<'o, S: Storage> {
+    layout: &'o Layout<S>,
+    log: LogIdentity,
+    options: &'o Options,
+    lock: Arc<S::Lock>,
+}
+
+impl<S: Storage> Core<'_, S> {
+    fn go_on<T>(
+        &self,
+        survey: Survey,
+        recovered: Recovered<T>,
+        plan: &Plan,
+        next_epoch: Epoch,
+    ) -> Result<(OpenedCore<S, T>, CoreReport)> {
+        let report = CoreReport {
+            core: self.log.core,
+            segments: survey.segments.len() as u64,
+            records: survey.records,
+            bytes: survey.bytes,
+            applied: recovered.applied,
+            cut: (survey.verdict == crate::scan::Verdict::Torn).then(|| Cut {
+                segment: survey.stop.place.segment,
+                offset: survey.stop.place.offset,
+                bytes: survey.evidence.bytes,
+                why: survey.stop.reason.to_string(),
+            }),
+            rolled_back: (recovered.rolled_back > 0)
+                .then(|| RolledBack { from: recovered.end, records: recovered.rolled_back }),
+            epoch: survey.coverage.newest_named(),
+            duration: Duration::ZERO,
+        };
+        let rollback = (recovered.rolled_back > 0).then(|| (recovered.end, plan.keep_barriers(next_epoch)));
+        let ended = survey.coverage.newest_up_to(plan.keep_barriers(next_epoch));
+        let (spans, active) = self.cut(&survey)?;
+        let writer = Writer::take_up(
+            TakeUp {
+                layout: self.layout.clone(),
+                log: self.log,
+                clock: Arc::clone(&self.options.clock),
+                tuning: self.options.tuning,
+                spans,
+                active,
+                end: survey.end(),
+                start: survey.start,
+                opening: Opening(survey.opening.0 + 1),
+                epoch: next_epoch,
+                sequence: survey.sequence,
+                timestamp: survey.timestamp,
+                planted: self.options.planted,
+                lock: Arc::clone(&self.lock),
+            },
+            rollback,
+        )?;
+        Ok((OpenedCore { writer, state: recovered.state, progress: recovered.progress, ended }, report))
+    }
+
+    /// Removes what lies behind the end of the log, durably, and opens the
+    /// segment in which it goes on.
+    fn cut(&self, survey: &Survey) -> Result<(Vec<SegmentSpan>, OpenSegment<S::File>)> {
+        let mut removed = false;
+        for &segment in survey.released.iter().chain(survey.later.iter().rev()) {
+            removed |= self.remove(segment)?;
+        }
+        if removed {
+            self.layout.sync_dir(&self.layout.core_dir(self.log.core))?;
+        }
+        let place = survey.stop.place;
+        let last = *survey.segments.last().expect("a log that opens has a segment");
+        if last.id != place.segment {
+            // Sealed, and the verdict found its successor whole: unreachable
+            // for logs of this version, and harmless to make again.
+            let active = create_segment(self.layout, self.log, place.segment, place.base_lsn)?;
+            let mut spans = survey.segments.clone();
+            spans.push(SegmentSpan { id: place.segment, base_lsn: place.base_lsn });
+            return Ok((spans, active));
+        }
+        let path = self.layout.segment(self.log.core, place.segment);
+        let file = self.layout.open(&path, OpenMode::ReadWrite)?;
+        let storage = &self.layout.storage;
+        let len = storage.len(&file).map_err(|error| Error::io("look at", &path, error))?;
+        if len > place.offset && survey.evidence.bytes > 0 && !self.options.planted.torn_tail_kept() {
+            storage.set_len(&file, place.offset).map_err(|error| Error::io("cut", &path, error))?;
+            storage.settle(&file).map_err(|error| Error::io("sync", &path, error))?;
+        }
+        let identity = corewal_format::SegmentIdentity {
+            log_id: self.log.log_id,
+            core: self.log.core,
+            segment: place.segment,
+            base_lsn: place.base_lsn,
+        };
+        Ok((survey.segments.clone(), OpenSegment { identity, file }))
+    }
+
+    fn remove(&self, segment: SegmentId) -> Result<bool> {
+        self.layout.remove_if_there(&self.layout.segment(self.log.core, segment))
+    }
+}

@@ -1,0 +1,94 @@
+//! The plan: which epoch to go back to. Pure.
+
+use corewal_format::{Epoch, Lsn};
+use corewal_io::Storage;
+
+use crate::error::{Damage, Error, Result};
+use crate::layout::Layout;
+use crate::options::Recover;
+use crate::planted::Planted;
+use crate::scan::{Survey, Verdict, newest_common};
+
+/// What counts of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Everything up to the end of this epoch.
+    UpToEpoch(Epoch),
+    /// Everything up to the last commit.
+    UpToLastCommit,
+}
+
+/// What opening goes back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) keep: Keep,
+    /// The newest epoch that every core had ended.
+    pub(crate) complete: Epoch,
+    /// The newest epoch that is current in any log.
+    current: Epoch,
+}
+
+/// Decides from the surveys of all cores.
+pub(crate) fn plan<'s>(surveys: impl Iterator<Item = &'s Survey> + Clone, recover: Recover, planted: Planted) -> Plan {
+    let mut complete = newest_common(surveys.clone().map(|survey| &survey.coverage));
+    if planted.epoch_of_the_fastest_core() {
+        complete = surveys.clone().map(|survey| survey.coverage.newest_named()).max().unwrap_or(complete);
+    }
+    let keep = match recover {
+        Recover::CompleteEpoch => Keep::UpToEpoch(complete),
+        Recover::Latest => Keep::UpToLastCommit,
+    };
+    let current = surveys.map(|survey| survey.epoch).max().unwrap_or(Epoch(1));
+    Plan { keep, complete, current: current.max(complete.next()) }
+}
+
+impl Plan {
+    /// The epoch in which all cores go on. After a rollback it is one that no
+    /// log has used, so that a reader never sees one epoch mean two things.
+    pub(crate) fn next_epoch(&self, rolled_back: bool) -> Epoch {
+        if rolled_back { self.current.next() } else { self.current }
+    }
+
+    /// The last epoch whose barrier still counts.
+    pub(crate) fn keep_barriers(&self, next_epoch: Epoch) -> Epoch {
+        match self.keep {
+            Keep::UpToEpoch(epoch) => epoch,
+            Keep::UpToLastCommit => Epoch(next_epoch.0 - 1),
+        }
+    }
+}
+
+/// Refuses logs that contradict each other: if one says that an epoch was
+/// complete, every log must hold the end of it.
+pub(crate) fn check_claims<'s, S: Storage>(
+    layout: &Layout<S>,
+    surveys: impl Iterator<Item = &'s Survey> + Clone,
+) -> Result<()> {
+    let Some(claim) = surveys.clone().max_by_key(|survey| survey.claimed) else {
+        return Ok(());
+    };
+    let claimed = claim.claimed;
+    let short = |survey: &&Survey| survey.ended < claimed && survey.coverage.newest_up_to(claimed) < claimed;
+    let Some(survey) = surveys.clone().find(short) else {
+        return Ok(());
+    };
+    let place = survey.stop.place;
+    Err(Error::Damaged(Box::new(Damage {
+        core: survey.core,
+        segment: Some(place.segment),
+        offset: place.offset,
+        lsn: Some(survey.end()),
+        verdict: Verdict::Missing,
+        path: layout.segment(survey.core, place.segment),
+        detail: format!(
+            "the log ends in epoch {}, but the log of core {} says that epoch {claimed} was complete on all cores",
+            survey.epoch, claim.core
+        ),
+        loss: format!("what core {} did from epoch {} to {claimed}", survey.core, survey.ended.next()),
+    })))
+}
+
+/// The position up to which a reader beside a live writer may read.
+pub(crate) fn proven(survey: &Survey) -> Lsn {
+    survey.proven
+}

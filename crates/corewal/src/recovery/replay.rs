@@ -1,0 +1,112 @@
+//! The replay: the second pass over a core's log. It applies what counts, by
+//! the same `apply` that runs live.
+
+use corewal_format::{Entry, Lsn, Record};
+use corewal_io::Storage;
+
+use super::plan::Keep;
+use crate::commit::Progress;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::scan::{Cursor, LogIdentity, Step, Survey};
+use crate::state::{Change, State};
+
+/// What replaying a log gives.
+#[derive(Debug)]
+pub(crate) struct Recovered<T> {
+    pub(crate) state: T,
+    pub(crate) progress: Progress,
+    /// Position after the last record that counts.
+    pub(crate) end: Lsn,
+    /// Records that counted until now and no longer do.
+    pub(crate) rolled_back: u64,
+    pub(crate) applied: u64,
+}
+
+/// Replays the log that was surveyed.
+pub(crate) fn replay<S: Storage, T: State>(
+    layout: &Layout<S>,
+    log: LogIdentity,
+    survey: &Survey,
+    keep: Keep,
+    state: T,
+) -> Result<Recovered<T>> {
+    let first = survey.segments.first().expect("a log that opens has a segment");
+    let begin = survey.start.max(first.base_lsn);
+    let mut recovered = Recovered { state, progress: Progress::default(), end: begin, rolled_back: 0, applied: 0 };
+    let mut cursor = match Cursor::new(layout, log, first.id, survey.end())? {
+        Ok(cursor) => cursor,
+        Err(stop) => return Err(changed(layout, log, &stop)),
+    };
+    while cursor.place() != survey.stop.place {
+        match cursor.step()? {
+            Step::Frame(frame, _) => {
+                for entry in frame.entries().flatten() {
+                    recovered.take(&entry, survey, keep);
+                }
+            }
+            Step::Stop(stop) => return Err(changed(layout, log, &stop)),
+        }
+    }
+    Ok(recovered)
+}
+
+/// The log is locked and was whole a moment ago: the medium is failing.
+fn changed<S: Storage>(layout: &Layout<S>, log: LogIdentity, stop: &crate::scan::Stop) -> Error {
+    let path = layout.segment(log.core, stop.place.segment);
+    let what = format!("at offset {} it reads otherwise than a moment ago: {}", stop.place.offset, stop.reason);
+    Error::io("read again", &path, std::io::Error::other(what))
+}
+
+/// Whether a record is the user's or an end of an epoch, and so subject to
+/// rollbacks; the others steer the log and always count.
+pub(crate) fn is_undoable(record: &Record<'_>) -> bool {
+    match record {
+        Record::Put { .. }
+        | Record::Delete { .. }
+        | Record::Payload(_)
+        | Record::Commit(_)
+        | Record::CheckpointMark { .. }
+        | Record::Barrier { .. }
+        | Record::Park { .. }
+        | Record::Unpark { .. } => true,
+        Record::Open { .. }
+        | Record::Close { .. }
+        | Record::Rollback { .. }
+        | Record::Release { .. }
+        | Record::Repair { .. } => false,
+    }
+}
+
+impl Keep {
+    /// Whether a record that no rollback took back counts.
+    pub(crate) fn keeps(self, entry: &Entry<'_>, boundary: Lsn) -> bool {
+        match self {
+            Self::UpToEpoch(epoch) => entry.epoch <= epoch,
+            Self::UpToLastCommit => entry.lsn < boundary,
+        }
+    }
+}
+
+impl<T: State> Recovered<T> {
+    #[inline]
+    fn take(&mut self, entry: &Entry<'_>, survey: &Survey, keep: Keep) {
+        if !is_undoable(&entry.record) || entry.lsn < survey.start || survey.dead.contains(entry.lsn) {
+            return;
+        }
+        if !keep.keeps(entry, survey.boundary) {
+            self.rolled_back += 1;
+            return;
+        }
+        debug_assert_eq!(self.rolled_back, 0, "what counts is a prefix");
+        self.end = entry.end;
+        self.applied += 1;
+        match entry.record {
+            Record::Put { key, value } => self.state.apply(Change::Put { key, value }),
+            Record::Delete { key } => self.state.apply(Change::Delete { key }),
+            Record::Payload(bytes) => self.state.apply(Change::Payload(bytes)),
+            Record::Commit(commit) => self.progress.apply(commit),
+            _ => self.applied -= 1,
+        }
+    }
+}

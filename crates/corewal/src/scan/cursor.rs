@@ -1,0 +1,343 @@
+//! The cursor: reads one core's log frame by frame, over all its segments, in
+//! bounded memory. Recovery, readers, `dump` and `verify` all go through it:
+//! there is one interpreter of a log.
+
+use corewal_format::{
+    BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameHeader, LogId, Lsn, Opening, Record,
+    RecordError, SegmentError, SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align,
+};
+use corewal_io::{OpenMode, Storage};
+
+use super::verdict::StopClass;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+
+/// Bytes read at once.
+const CHUNK_LEN: usize = 512 << 10;
+
+/// Which log: everything a segment must agree with besides its number and base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogIdentity {
+    pub(crate) log_id: LogId,
+    pub(crate) core: CoreId,
+    pub(crate) cores: u16,
+}
+
+/// A place in a core's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: SegmentId,
+    pub(crate) base_lsn: Lsn,
+    /// Position in the segment's file.
+    pub(crate) offset: u64,
+}
+
+impl Place {
+    pub(crate) fn first_frame(segment: SegmentId, base_lsn: Lsn) -> Self {
+        Self { segment, base_lsn, offset: BLOCK_LEN as u64 }
+    }
+
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.base_lsn.plus(self.offset)
+    }
+}
+
+/// What the next frame must follow.
+#[derive(Clone, Copy, Debug)]
+struct Join {
+    /// Unknown before the first frame of a scan.
+    previous: Option<(Opening, Sequence)>,
+    epoch: Epoch,
+}
+
+/// Why the cursor stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    Limit,
+    EndOfFile,
+    Frame(FrameError),
+    Stale { opening: Opening, current: Opening },
+    Unjoined { what: &'static str },
+    Records(RecordError),
+    NextMissing,
+    Header(SegmentError),
+    Foreign { detail: String },
+}
+
+impl StopReason {
+    pub(crate) fn class(&self) -> StopClass {
+        match self {
+            Self::Limit => StopClass::Limit,
+            Self::EndOfFile => StopClass::EndOfFile,
+            Self::Frame(FrameError::Zeroed) => StopClass::Zeroed,
+            Self::Frame(_) => StopClass::BadFrame,
+            Self::Stale { .. } => StopClass::Stale,
+            Self::Unjoined { .. } => StopClass::Unjoined,
+            Self::Records(_) => StopClass::BadRecords,
+            Self::NextMissing => StopClass::NextMissing,
+            Self::Header(SegmentError::Version { .. }) => StopClass::NewerHeader,
+            Self::Header(_) => StopClass::BadHeader,
+            Self::Foreign { .. } => StopClass::ForeignHeader,
+        }
+    }
+}
+
+impl std::fmt::Display for StopReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Limit => write!(f, "the end of what is known to be durable"),
+            Self::EndOfFile => write!(f, "the file ends"),
+            Self::Frame(error) => error.fmt(f),
+            Self::Stale { opening, current } => {
+                write!(f, "a frame left by opening {opening}, while the log is at opening {current}")
+            }
+            Self::Unjoined { what } => write!(f, "an intact frame that does not follow its predecessor: {what}"),
+            Self::Records(error) => error.fmt(f),
+            Self::NextMissing => write!(f, "the segment is absent, though its predecessor is sealed"),
+            Self::Header(error) => error.fmt(f),
+            Self::Foreign { detail } => write!(f, "not the segment that belongs here: {detail}"),
+        }
+    }
+}
+
+/// Where and why the cursor stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) place: Place,
+    pub(crate) reason: StopReason,
+}
+
+/// One step of the cursor.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    Frame(Frame<'a>, Place),
+    Stop(Stop),
+}
+
+/// An open segment file and the part of it that is in memory.
+pub(crate) struct Window<S: Storage> {
+    file: S::File,
+    core: CoreId,
+    pub(crate) segment: SegmentId,
+    bytes: Vec<u8>,
+    /// File position of `bytes[0]`, and how many are filled.
+    start: u64,
+    filled: usize,
+}
+
+impl<S: Storage> Window<S> {
+    pub(crate) fn open(layout: &Layout<S>, core: CoreId, segment: SegmentId, bytes: Vec<u8>) -> Result<Option<Self>> {
+        let path = layout.segment(core, segment);
+        match layout.storage.open(&path, OpenMode::Read) {
+            Ok(file) => Ok(Some(Self { file, core, segment, bytes, start: 0, filled: 0 })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", &path, error)),
+        }
+    }
+
+    /// Up to `len` bytes at `offset`, fewer only at the end of the file.
+    pub(crate) fn at(&mut self, layout: &Layout<S>, offset: u64, len: usize) -> Result<&[u8]> {
+        let within = offset >= self.start && offset + len as u64 <= self.start + self.filled as u64;
+        if !within {
+            let wanted = block_align(len).max(CHUNK_LEN);
+            if self.bytes.len() < wanted {
+                self.bytes.resize(wanted, 0);
+            }
+            self.start = offset;
+            self.filled = 0;
+            let read = layout.storage.read_at(&self.file, offset, &mut self.bytes);
+            self.filled = read.map_err(|error| Error::io("read", &layout.segment(self.core, self.segment), error))?;
+        }
+        let from = usize::try_from(offset - self.start).expect("within the window");
+        let to = (from + len).min(self.filled);
+        Ok(&self.bytes[from.min(to)..to])
+    }
+}
+
+/// Reads the frames of one core's log in order.
+pub(crate) struct Cursor<'l, S: Storage> {
+    layout: &'l Layout<S>,
+    log: LogIdentity,
+    place: Place,
+    join: Join,
+    /// Frames that end after this position are not read.
+    limit: Lsn,
+    window: Option<Window<S>>,
+    /// The predecessor sealed itself: this segment has to be there.
+    entered_by_seal: bool,
+}
+
+impl<'l, S: Storage> Cursor<'l, S> {
+    /// A cursor at the first frame of `segment`, which need not be the first of
+    /// the log.
+    pub(crate) fn new(
+        layout: &'l Layout<S>,
+        log: LogIdentity,
+        segment: SegmentId,
+        limit: Lsn,
+    ) -> Result<std::result::Result<Self, Stop>> {
+        let mut cursor = Self {
+            layout,
+            log,
+            place: Place::first_frame(segment, Lsn(0)),
+            join: Join { previous: None, epoch: Epoch(0) },
+            limit,
+            window: None,
+            entered_by_seal: false,
+        };
+        Ok(match cursor.enter(None)? {
+            None => Ok(cursor),
+            Some(stop) => Err(stop),
+        })
+    }
+
+    /// Where the next frame is expected.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Opens the segment at hand and checks its header. `base_lsn` is what the
+    /// predecessor demands.
+    fn enter(&mut self, base_lsn: Option<Lsn>) -> Result<Option<Stop>> {
+        let Place { segment, .. } = self.place;
+        let bytes = self.window.take().map(|window| window.bytes).unwrap_or_default();
+        let at_header = Place { offset: 0, ..self.place };
+        let stop = |reason| Ok(Some(Stop { place: at_header, reason }));
+        let Some(mut window) = Window::open(self.layout, self.log.core, segment, bytes)? else {
+            return stop(StopReason::NextMissing);
+        };
+        let block = window.at(self.layout, 0, BLOCK_LEN)?;
+        let identity = match SegmentHeader::decode(block) {
+            Ok(header) => header.identity,
+            Err(error) => return stop(StopReason::Header(error)),
+        };
+        if let Some(detail) = foreign(&self.log, segment, base_lsn, &identity) {
+            return stop(StopReason::Foreign { detail });
+        }
+        if identity.base_lsn.0 > u64::MAX / 2 {
+            return stop(StopReason::Header(SegmentError::Field { name: "base LSN" }));
+        }
+        self.place.base_lsn = identity.base_lsn;
+        self.window = Some(window);
+        Ok(None)
+    }
+
+    fn identity(&self) -> SegmentIdentity {
+        SegmentIdentity {
+            log_id: self.log.log_id,
+            core: self.log.core,
+            segment: self.place.segment,
+            base_lsn: self.place.base_lsn,
+        }
+    }
+
+    /// The next frame, or why there is none. After a stop the cursor stays
+    /// where it is; calling again looks again.
+    pub(crate) fn step(&mut self) -> Result<Step<'_>> {
+        if self.window.as_ref().is_none_or(|window| window.segment != self.place.segment) {
+            let base = self.entered_by_seal.then_some(self.place.base_lsn);
+            if let Some(stop) = self.enter(base)? {
+                return Ok(Step::Stop(stop));
+            }
+        }
+        let place = self.place;
+        let stop = |reason| Ok(Step::Stop(Stop { place, reason }));
+        let len = match self.measure()? {
+            Ok(len) => len,
+            Err(reason) => return stop(reason),
+        };
+        let seed = self.identity().checksum_seed();
+        let window = self.window.as_mut().expect("entered above");
+        let bytes = window.at(self.layout, place.offset, len)?;
+        let frame = match Frame::decode(bytes, seed, place.lsn()) {
+            Ok(frame) => frame,
+            Err(error) => return stop(StopReason::Frame(error)),
+        };
+        if let Err(reason) = joins(&self.join, &frame) {
+            return stop(reason);
+        }
+        Self::follow(&mut self.place, &mut self.join, &frame);
+        if frame.header.fields.sealed {
+            self.entered_by_seal = true;
+            self.place = successor(&frame, self.place);
+        }
+        Ok(Step::Frame(frame, place))
+    }
+
+    fn follow(place: &mut Place, join: &mut Join, frame: &Frame<'_>) {
+        let fields = &frame.header.fields;
+        place.offset += block_align(frame.header.len) as u64;
+        join.previous = Some((fields.opening, Sequence(fields.sequence.0 + u64::from(frame.header.records))));
+        join.epoch = fields.epoch;
+    }
+
+    /// The length of the frame at hand, going by its header.
+    fn measure(&mut self) -> Result<std::result::Result<usize, StopReason>> {
+        let Place { offset, .. } = self.place;
+        let (lsn, limit) = (self.place.lsn(), self.limit);
+        if lsn >= limit {
+            return Ok(Err(StopReason::Limit));
+        }
+        let window = self.window.as_mut().expect("entered before");
+        let bytes = window.at(self.layout, offset, FRAME_HEADER_LEN)?;
+        if bytes.is_empty() {
+            return Ok(Err(StopReason::EndOfFile));
+        }
+        Ok(match FrameHeader::peek(bytes, lsn) {
+            Ok(header) if lsn.0 + header.len as u64 > limit.0 => Err(StopReason::Limit),
+            Ok(header) => Ok(header.len),
+            Err(error) => Err(StopReason::Frame(error)),
+        })
+    }
+}
+
+fn foreign(log: &LogIdentity, segment: SegmentId, base: Option<Lsn>, found: &SegmentIdentity) -> Option<String> {
+    if found.log_id != log.log_id {
+        return Some(format!("it belongs to log {}, this store's is {}", found.log_id, log.log_id));
+    }
+    if found.core != log.core {
+        return Some(format!("it belongs to core {}", found.core));
+    }
+    if found.segment != segment {
+        return Some(format!("it is segment {}", found.segment));
+    }
+    match base {
+        Some(base) if base != found.base_lsn => {
+            Some(format!("it begins at LSN {}, its predecessor ends at {base}", found.base_lsn))
+        }
+        _ => None,
+    }
+}
+
+fn joins(join: &Join, frame: &Frame<'_>) -> std::result::Result<(), StopReason> {
+    let fields = &frame.header.fields;
+    if let Some((opening, sequence)) = join.previous {
+        if fields.opening < opening {
+            return Err(StopReason::Stale { opening: fields.opening, current: opening });
+        }
+        if fields.opening > opening {
+            match frame.entries().next() {
+                Some(Ok(entry)) if matches!(entry.record, Record::Open { .. }) => {}
+                Some(Err(error)) => return Err(StopReason::Records(error)),
+                _ => return Err(StopReason::Unjoined { what: "a new opening without its record" }),
+            }
+        }
+        if fields.sequence != sequence {
+            return Err(StopReason::Unjoined { what: "sequence" });
+        }
+    }
+    if fields.epoch < join.epoch {
+        return Err(StopReason::Unjoined { what: "epoch" });
+    }
+    Ok(())
+}
+
+/// Where the log goes on behind a sealed frame that ends at `end`.
+fn successor(frame: &Frame<'_>, end: Place) -> Place {
+    let repaired = frame.entries().filter_map(std::result::Result::ok).find_map(|entry| match entry.record {
+        Record::Repair { segment, base_lsn, .. } => Some((segment, base_lsn)),
+        _ => None,
+    });
+    let (segment, base_lsn) = repaired.unwrap_or((end.segment.next(), end.lsn()));
+    Place::first_frame(segment, base_lsn)
+}

@@ -1,0 +1,132 @@
+//! Evidence: what lies behind the place where a scan stopped, and what it
+//! proves. A frame that says "all below D was durable" proves it wherever it
+//! stands, so damage in front of it is damage and no torn write.
+
+use corewal_format::{
+    BLOCK_LEN, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, SegmentError, SegmentHeader, SegmentId, SegmentIdentity,
+    block_align,
+};
+use corewal_io::Storage;
+
+use super::cursor::{LogIdentity, Place, Window};
+use super::verdict::Behind;
+use crate::error::Result;
+use crate::layout::Layout;
+
+/// What was found behind a stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// Everything below was durable at some time.
+    pub(crate) proven: Lsn,
+    pub(crate) behind: Behind,
+    /// Bytes behind the stop that are not part of the log.
+    pub(crate) bytes: u64,
+    /// Intact frames among them.
+    pub(crate) frames: u64,
+    /// The segment that is foreign or newer, and why.
+    pub(crate) detail: Option<(SegmentId, String)>,
+}
+
+/// Searches the rest of the segment at `place`, and `later` segments whole.
+pub(crate) fn search<S: Storage>(
+    layout: &Layout<S>,
+    log: LogIdentity,
+    place: Place,
+    later: &[SegmentId],
+) -> Result<Evidence> {
+    let mut evidence = Evidence::nothing();
+    let identity = |segment, base_lsn| SegmentIdentity { log_id: log.log_id, core: log.core, segment, base_lsn };
+    if let Some(window) = Window::open(layout, log.core, place.segment, Vec::new())? {
+        search_segment(layout, window, identity(place.segment, place.base_lsn), place.offset, &mut evidence)?;
+    }
+    for &segment in later {
+        let Some(mut window) = Window::open(layout, log.core, segment, Vec::new())? else { continue };
+        let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+        match header {
+            Ok(SegmentHeader { identity: found, .. })
+                if found.log_id == log.log_id && found.core == log.core && found.segment == segment =>
+            {
+                evidence.leftover(BLOCK_LEN as u64);
+                search_segment(layout, window, found, BLOCK_LEN as u64, &mut evidence)?;
+            }
+            Ok(SegmentHeader { identity: found, .. }) => {
+                evidence.worst(
+                    Behind::Foreign,
+                    segment,
+                    format!("it is segment {} of core {} of log {}", found.segment, found.core, found.log_id),
+                );
+            }
+            Err(error @ SegmentError::Version { .. }) => evidence.worst(Behind::Newer, segment, error.to_string()),
+            // The creation of a segment that was cut short: nothing was ever
+            // written into it, or its header would have been durable.
+            Err(_) => evidence.leftover(0),
+        }
+    }
+    Ok(evidence)
+}
+
+impl Evidence {
+    pub(crate) fn nothing() -> Self {
+        Self { proven: Lsn(0), behind: Behind::Nothing, bytes: 0, frames: 0, detail: None }
+    }
+
+    fn leftover(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.behind == Behind::Nothing {
+            self.behind = Behind::Leftover;
+        }
+    }
+
+    fn worst(&mut self, behind: Behind, segment: SegmentId, detail: String) {
+        if !matches!(self.behind, Behind::Foreign | Behind::Newer) {
+            self.behind = behind;
+            self.detail = Some((segment, detail));
+        }
+    }
+}
+
+fn search_segment<S: Storage>(
+    layout: &Layout<S>,
+    mut window: Window<S>,
+    identity: SegmentIdentity,
+    from: u64,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let seed = identity.checksum_seed();
+    let mut offset = from;
+    // Frames of a log do not overlap, so checking them costs no more than the
+    // file is long. Hostile bytes could claim a long frame in every block;
+    // once they have cost this much, they are refused rather than cut.
+    let mut budget: u64 = 64 << 20;
+    loop {
+        let block = window.at(layout, offset, BLOCK_LEN)?;
+        if block.is_empty() {
+            return Ok(());
+        }
+        let len = block.len() as u64;
+        budget += len;
+        if block.iter().all(|&byte| byte == 0) {
+            offset += len;
+            continue;
+        }
+        let lsn = identity.base_lsn.plus(offset);
+        evidence.leftover(len);
+        let claimed = block.get(..FRAME_HEADER_LEN).and_then(|header| FrameHeader::peek(header, lsn).ok());
+        let mut step = len;
+        if let Some(header) = claimed {
+            let Some(left) = budget.checked_sub(header.len as u64) else {
+                evidence.proven = Lsn(u64::MAX);
+                return Ok(());
+            };
+            if let Ok(frame) = Frame::decode(window.at(layout, offset, header.len)?, seed, lsn) {
+                evidence.proven = evidence.proven.max(frame.header.fields.durable_lsn);
+                evidence.frames += 1;
+                step = block_align(header.len) as u64;
+                evidence.bytes += step.saturating_sub(len);
+            } else {
+                budget = left;
+            }
+        }
+        offset += step;
+    }
+}

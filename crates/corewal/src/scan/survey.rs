@@ -1,0 +1,320 @@
+//! The survey: the first pass over one core's log. It collects the facts from
+//! which recovery decides; it changes nothing and applies nothing.
+
+use std::collections::VecDeque;
+
+use corewal_format::{
+    CoreId, Entry, Epoch, Frame, Lsn, Opening, Record, SegmentId, Sequence, TimestampNs, block_align,
+};
+use corewal_io::Storage;
+
+use super::coverage::Coverage;
+use super::cursor::{Cursor, LogIdentity, Place, Step, Stop, StopReason};
+use super::dead::DeadRanges;
+use super::evidence::{self, Evidence};
+use super::verdict::{Verdict, verdict};
+use crate::error::{Damage, Result};
+use crate::layout::Layout;
+
+/// A segment of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentSpan {
+    pub(crate) id: SegmentId,
+    pub(crate) base_lsn: Lsn,
+}
+
+/// A frame that no later frame proves durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unproven {
+    pub(crate) segment: SegmentId,
+    pub(crate) lsn: Lsn,
+}
+
+/// The facts about one core's log.
+#[derive(Clone, Debug)]
+pub(crate) struct Survey {
+    pub(crate) core: CoreId,
+    /// Segments the scan went through, in order.
+    pub(crate) segments: Vec<SegmentSpan>,
+    /// Segments that were released and not yet removed.
+    pub(crate) released: Vec<SegmentId>,
+    /// Segments behind the place where the scan stopped.
+    pub(crate) later: Vec<SegmentId>,
+    /// The first position that counts, and the newest epoch that ended in what
+    /// was released before it.
+    pub(crate) start: Lsn,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    pub(crate) sequence: Sequence,
+    /// The epoch that is current at the end.
+    pub(crate) epoch: Epoch,
+    pub(crate) opening: Opening,
+    pub(crate) timestamp: TimestampNs,
+    /// Everything below was durable at some time.
+    pub(crate) proven: Lsn,
+    pub(crate) unproven: VecDeque<Unproven>,
+    /// The newest position between two batches that counts.
+    pub(crate) boundary: Lsn,
+    pub(crate) batch_open: bool,
+    pub(crate) coverage: Coverage,
+    /// The newest epoch whose end stands in the log, counting or not.
+    pub(crate) ended: Epoch,
+    /// The newest epoch that the log says every core had ended.
+    pub(crate) claimed: Epoch,
+    pub(crate) dead: DeadRanges,
+    /// The last record says that the log was closed in order.
+    pub(crate) closed: bool,
+    pub(crate) stop: Stop,
+    pub(crate) evidence: Evidence,
+    pub(crate) verdict: Verdict,
+}
+
+/// Surveys the log of one core, up to `limit`.
+pub(crate) fn survey<S: Storage>(layout: &Layout<S>, log: LogIdentity, limit: Lsn) -> Result<Survey> {
+    let Some(ids) = layout.list_segments(log.core)? else {
+        return Ok(Survey::missing(log.core));
+    };
+    let mut first = 0;
+    loop {
+        let Some(&segment) = ids.get(first) else {
+            return Ok(Survey::missing(log.core));
+        };
+        let mut survey = scan(layout, log, segment, limit)?;
+        let last = survey.segments.last().map_or(segment, |span| span.id);
+        let next = ids.partition_point(|&id| id <= last.max(survey.stop.place.segment));
+        // A release whose removals a crash left half done shows as a gap that
+        // the log behind the gap vouches for.
+        if survey.stop.reason == StopReason::NextMissing && next < ids.len() {
+            let behind = scan(layout, log, ids[next], limit)?;
+            if behind.begins_where_it_says() {
+                first = next;
+                continue;
+            }
+        }
+        survey.later = ids[next..].to_vec();
+        survey.released = ids[..first].to_vec();
+        let spans = &survey.segments;
+        let released = spans.windows(2).take_while(|pair| pair[1].base_lsn <= survey.start).count();
+        survey.released.extend(spans[..released].iter().map(|span| span.id));
+        survey.segments.drain(..released);
+        survey.judge(layout, log)?;
+        return Ok(survey);
+    }
+}
+
+fn scan<S: Storage>(layout: &Layout<S>, log: LogIdentity, first: SegmentId, limit: Lsn) -> Result<Survey> {
+    let mut survey = Survey::empty(log.core);
+    let mut cursor = match Cursor::new(layout, log, first, limit)? {
+        Ok(cursor) => cursor,
+        Err(stop) => {
+            survey.stop = stop;
+            return Ok(survey);
+        }
+    };
+    survey.boundary = cursor.place().lsn();
+    loop {
+        let (frame, place) = match cursor.step()? {
+            Step::Frame(frame, place) => (frame, place),
+            Step::Stop(stop) => {
+                survey.enter(&stop.place);
+                survey.stop = stop;
+                return Ok(survey);
+            }
+        };
+        if let Err(error) = survey.take(&frame, place) {
+            survey.stop = Stop { place, reason: StopReason::Records(error) };
+            return Ok(survey);
+        }
+    }
+}
+
+impl Survey {
+    fn empty(core: CoreId) -> Self {
+        let nowhere = Place::first_frame(SegmentId(0), Lsn(0));
+        Self {
+            core,
+            segments: Vec::new(),
+            released: Vec::new(),
+            later: Vec::new(),
+            start: Lsn(0),
+            records: 0,
+            bytes: 0,
+            sequence: Sequence(0),
+            epoch: Epoch(1),
+            opening: Opening(0),
+            timestamp: TimestampNs(0),
+            proven: Lsn(0),
+            unproven: VecDeque::new(),
+            boundary: Lsn(0),
+            batch_open: false,
+            coverage: Coverage::default(),
+            ended: Epoch(0),
+            claimed: Epoch(0),
+            dead: DeadRanges::default(),
+            closed: false,
+            stop: Stop { place: nowhere, reason: StopReason::NextMissing },
+            evidence: Evidence::nothing(),
+            verdict: Verdict::Missing,
+        }
+    }
+
+    fn missing(core: CoreId) -> Self {
+        Self::empty(core)
+    }
+
+    /// Position of the next frame.
+    pub(crate) fn end(&self) -> Lsn {
+        self.stop.place.lsn()
+    }
+
+    fn begins_where_it_says(&self) -> bool {
+        self.segments.first().is_some_and(|first| first.base_lsn <= self.start)
+    }
+
+    fn enter(&mut self, place: &Place) {
+        let known = self.segments.last().is_some_and(|last| last.id == place.segment);
+        if !known && place.offset > 0 {
+            self.segments.push(SegmentSpan { id: place.segment, base_lsn: place.base_lsn });
+        }
+    }
+
+    fn take(&mut self, frame: &Frame<'_>, place: Place) -> std::result::Result<(), corewal_format::RecordError> {
+        self.enter(&place);
+        let fields = frame.header.fields;
+        // All records are checked before any is taken: a frame counts whole.
+        let mut checked = frame.entries();
+        if let Some(error) = checked.find_map(std::result::Result::err) {
+            return Err(error);
+        }
+        for entry in frame.entries().flatten() {
+            self.take_entry(&entry);
+        }
+        self.records += u64::from(frame.header.records);
+        self.bytes += block_align(frame.header.len) as u64;
+        self.sequence = Sequence(fields.sequence.0 + u64::from(frame.header.records));
+        self.opening = fields.opening;
+        self.timestamp = self.timestamp.max(fields.timestamp);
+        self.proven = self.proven.max(fields.durable_lsn);
+        self.unproven.push_back(Unproven { segment: place.segment, lsn: fields.lsn });
+        while self.unproven.front().is_some_and(|frame| frame.lsn < self.proven) {
+            self.unproven.pop_front();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn take_entry(&mut self, entry: &Entry<'_>) {
+        self.closed = false;
+        match entry.record {
+            Record::Put { .. } | Record::Delete { .. } | Record::Payload(_) => {
+                self.batch_open = true;
+                return;
+            }
+            Record::Commit(_) => {
+                self.batch_open = false;
+                self.boundary = entry.end;
+                return;
+            }
+            Record::CheckpointMark { .. } => self.boundary = entry.end,
+            Record::Barrier { epoch, complete } => {
+                self.coverage.ended(self.epoch, epoch);
+                self.ended = self.ended.max(epoch);
+                self.claimed = self.claimed.max(complete);
+                self.boundary = entry.end;
+            }
+            Record::Park { epoch } => {
+                self.coverage.parked(epoch);
+                self.ended = self.ended.max(epoch);
+                self.boundary = entry.end;
+            }
+            Record::Unpark { epoch } | Record::Open { epoch } => {
+                self.coverage.resumed(epoch);
+                // What a parked core missed counts as ended: see `coverage`.
+                self.ended = self.ended.max(self.coverage.newest_named());
+            }
+            Record::Close { complete } => {
+                self.claimed = self.claimed.max(complete);
+                self.closed = true;
+            }
+            Record::Rollback { to, epoch } => {
+                self.dead.add(to, entry.lsn);
+                self.coverage.cut_after(epoch);
+                self.boundary = self.boundary.min(to).max(self.start);
+                self.batch_open = false;
+            }
+            Record::Release { to, epoch } => {
+                self.start = self.start.max(to);
+                self.boundary = self.boundary.max(self.start);
+                if epoch.0 > 0 {
+                    self.coverage.released(epoch);
+                    self.ended = self.ended.max(epoch);
+                }
+            }
+            Record::Repair { forgiven, .. } => self.ended = self.ended.max(forgiven),
+        }
+        self.epoch = entry.record.epoch_after(self.epoch).max(self.epoch);
+    }
+
+    fn judge<S: Storage>(&mut self, layout: &Layout<S>, log: LogIdentity) -> Result<()> {
+        if self.stop.reason != StopReason::Limit {
+            self.evidence = evidence::search(layout, log, self.stop.place, &self.later)?;
+        }
+        let proven = self.proven.max(self.evidence.proven);
+        self.verdict = verdict(self.stop.reason.class(), proven > self.end(), self.evidence.behind);
+        if self.verdict.opens() && !self.begins_where_it_says() {
+            self.verdict = Verdict::Missing;
+        }
+        Ok(())
+    }
+
+    /// The damage, if the verdict is one that refuses to open.
+    pub(crate) fn damage<S: Storage>(&self, layout: &Layout<S>) -> Option<Damage> {
+        if self.verdict.opens() {
+            return None;
+        }
+        let place = self.stop.place;
+        let whole_core = self.segments.is_empty() && self.later.is_empty();
+        let headless = !whole_core && !self.begins_where_it_says() && !self.segments.is_empty();
+        let mut damage = Damage {
+            core: self.core,
+            segment: Some(place.segment),
+            offset: place.offset,
+            lsn: (!self.segments.is_empty()).then(|| self.end()),
+            verdict: self.verdict,
+            path: layout.segment(self.core, place.segment),
+            detail: self.stop.reason.to_string(),
+            loss: self.loss(),
+        };
+        if whole_core && self.stop.reason == StopReason::NextMissing {
+            damage.segment = None;
+            damage.path = layout.core_dir(self.core);
+            damage.detail = "the core's log is absent".into();
+        } else if headless && self.verdict == Verdict::Missing && self.stop.reason != StopReason::NextMissing {
+            let first = self.segments[0];
+            damage.segment = Some(first.id);
+            damage.offset = 0;
+            damage.lsn = Some(first.base_lsn);
+            damage.path = layout.segment(self.core, first.id);
+            damage.detail = "the log begins here, but nothing says that what came before was released".into();
+        } else if let Some((segment, detail)) = &self.evidence.detail {
+            damage.segment = Some(*segment);
+            damage.offset = 0;
+            damage.path = layout.segment(self.core, *segment);
+            damage.detail.clone_from(detail);
+        }
+        Some(damage)
+    }
+
+    fn loss(&self) -> String {
+        let evidence = &self.evidence;
+        let proven = self.proven.max(evidence.proven);
+        let mut loss = match proven.0.checked_sub(self.end().0) {
+            Some(bytes) if bytes > 0 && proven.0 != u64::MAX => format!("at least {bytes} durable bytes"),
+            _ => "everything behind this place".into(),
+        };
+        if evidence.frames > 0 {
+            loss += &format!("; {} intact frame(s) stand behind it", evidence.frames);
+        }
+        loss
+    }
+}

@@ -1,0 +1,338 @@
+//! A shard: one core's keys and the log beneath them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use corewal_format::{CoreId, Epoch, Lsn, Offsets};
+use corewal_io::{Storage, SyncStorage};
+
+use crate::commit::{Commit, Progress};
+use crate::epochs::EpochBoard;
+use crate::error::{Error, Result};
+use crate::recovery::OpenedCore;
+use crate::route::Router;
+use crate::state::{Change, Keyed, State};
+use crate::writer::Writer;
+
+/// One core's handle: its keys, its log, its part in the epochs. Owned by one
+/// thread at a time.
+///
+/// Changes show in [`Shard::get`] at once; they survive a crash once a
+/// [`Shard::commit`] after them is durable, which [`Shard::sync`] waits for.
+/// Dropping a shard loses what is not durable, as a crash does;
+/// [`Shard::close`] loses nothing.
+///
+/// After a failed write or sync every call that would change something says
+/// [`Error::Latched`], and the state in memory may be ahead of the medium:
+/// open the store again.
+pub struct Shard<T: State = Keyed, S: Storage = SyncStorage> {
+    writer: Writer<S>,
+    state: T,
+    progress: Progress,
+    router: Router,
+    board: Arc<EpochBoard>,
+    /// Ends of epochs that are not durable yet, oldest first.
+    ending: VecDeque<(Epoch, Lsn)>,
+    parked: bool,
+}
+
+impl<T: State, S: Storage> fmt::Debug for Shard<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("core", &self.core())
+            .field("epoch", &self.writer.epoch())
+            .field("durable_lsn", &self.writer.durable_lsn())
+            .field("parked", &self.parked)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: State, S: Storage> Shard<T, S> {
+    pub(crate) fn new(core: OpenedCore<S, T>, router: Router, board: Arc<EpochBoard>) -> Self {
+        let OpenedCore { writer, state, progress, .. } = core;
+        Self { writer, state, progress, router, board, ending: VecDeque::with_capacity(4), parked: false }
+    }
+
+    /// The core.
+    #[must_use]
+    pub fn core(&self) -> CoreId {
+        self.writer.core()
+    }
+
+    /// The log beneath, for its positions and counters.
+    #[must_use]
+    pub fn log(&self) -> &Writer<S> {
+        &self.writer
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> &T {
+        &self.state
+    }
+
+    /// The source offsets, as the last commit left them.
+    #[must_use]
+    pub fn offsets(&self) -> &Offsets {
+        &self.progress.offsets
+    }
+
+    /// The offset of a source as a number, if it has one of eight bytes.
+    #[must_use]
+    pub fn offset_u64(&self, name: &str) -> Option<u64> {
+        let value = self.progress.offsets.get(name)?;
+        Some(u64::from_le_bytes(value.as_slice().try_into().ok()?))
+    }
+
+    /// The watermark, as the last commit left it.
+    #[must_use]
+    pub fn watermark(&self) -> Option<i64> {
+        self.progress.watermark
+    }
+
+    /// Sets a key. May wait for the disk when all buffers are in use.
+    ///
+    /// # Errors
+    /// [`Error::WrongCore`] if another core owns the key, [`Error::TooLarge`],
+    /// [`Error::Parked`]: nothing is changed. [`Error::Latched`].
+    #[inline]
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.owned(key)?;
+        self.append(|writer| writer.put(key, value))?;
+        self.state.apply(Change::Put { key, value });
+        Ok(())
+    }
+
+    /// Removes a key. Removing one that is not there is no error.
+    ///
+    /// # Errors
+    /// As [`Shard::put`].
+    #[inline]
+    pub fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.owned(key)?;
+        self.append(|writer| writer.delete(key))?;
+        self.state.apply(Change::Delete { key });
+        Ok(())
+    }
+
+    /// Logs bytes that only the state understands.
+    ///
+    /// # Errors
+    /// As [`Shard::put`].
+    #[inline]
+    pub fn payload(&mut self, bytes: &[u8]) -> Result<()> {
+        self.append(|writer| writer.payload(bytes))?;
+        self.state.apply(Change::Payload(bytes));
+        Ok(())
+    }
+
+    /// Ends the batch: everything since the last commit, with these offsets and
+    /// this watermark, comes back together or not at all. Also ends the epochs
+    /// that the store has announced. Returns the position that
+    /// [`Writer::durable_lsn`] reaches when the commit is durable.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for offsets over their limits and [`Error::Parked`]:
+    /// the batch stays open. [`Error::Latched`].
+    pub fn commit(&mut self, commit: &Commit) -> Result<Lsn> {
+        let end = self.append(|writer| writer.commit(commit))?;
+        let mut body = Vec::new();
+        self.progress.apply(commit.encode_into(&mut body)?);
+        self.end_announced()?;
+        Ok(end)
+    }
+
+    /// Notes that a checkpoint outside the log, which the user calls `id`,
+    /// covers all that came before. Returns its position.
+    ///
+    /// # Errors
+    /// [`Error::OpenBatch`] within a batch, [`Error::Parked`],
+    /// [`Error::Latched`].
+    pub fn checkpoint_mark(&mut self, id: u64) -> Result<Lsn> {
+        self.append(|writer| writer.checkpoint_mark(id))
+    }
+
+    /// Ends `epoch` here, and every earlier one that has not ended, and starts
+    /// making that durable. For those who send their cuts along with their
+    /// data, as markers in the channels between threads (Chandy and Lamport,
+    /// "Distributed Snapshots", 1985); others let [`Store::announce_epoch`]
+    /// and [`Shard::poll`] do it. Do not mix the two.
+    ///
+    /// [`Store::announce_epoch`]: crate::Store::announce_epoch
+    ///
+    /// # Errors
+    /// [`Error::OpenBatch`] within a batch, [`Error::EpochOver`] if it has
+    /// ended, [`Error::Parked`], [`Error::Latched`].
+    pub fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
+        self.board.used(epoch);
+        let complete = self.board.complete();
+        self.append(|writer| writer.barrier(epoch, complete))?;
+        self.ending.push_back((epoch, self.writer.appended_lsn()));
+        self.writer.request_sync()?;
+        self.report_ended();
+        Ok(())
+    }
+
+    fn end_announced(&mut self) -> Result<()> {
+        let announced = self.board.announced();
+        if announced >= self.writer.epoch() && !self.writer.batch_open() && !self.parked {
+            self.end_epoch(announced)?;
+        }
+        Ok(())
+    }
+
+    /// Moves everything on without waiting: hands over what has been appended,
+    /// takes in what has completed, and ends the epochs that the store has
+    /// announced, unless a batch is open. Returns the durable position.
+    ///
+    /// # Errors
+    /// [`Error::Latched`]; [`Error::Io`] if the next segment cannot be created,
+    /// after which nothing is lost and calling again tries again.
+    pub fn poll(&mut self) -> Result<Lsn> {
+        self.end_announced()?;
+        self.writer.submit()?;
+        let durable = self.writer.poll()?;
+        self.report_ended();
+        Ok(durable)
+    }
+
+    /// Asks for everything appended so far to become durable, without waiting
+    /// for it: [`Shard::poll`] drives it on.
+    ///
+    /// # Errors
+    /// As [`Shard::poll`].
+    pub fn request_sync(&mut self) -> Result<()> {
+        self.writer.request_sync()
+    }
+
+    /// Makes everything appended so far durable and waits for it; ends the
+    /// epochs that the store has announced, unless a batch is open. Returns the
+    /// durable position.
+    ///
+    /// # Errors
+    /// As [`Shard::poll`].
+    pub fn sync(&mut self) -> Result<Lsn> {
+        self.end_announced()?;
+        let durable = self.writer.sync()?;
+        self.report_ended();
+        Ok(durable)
+    }
+
+    fn report_ended(&mut self) {
+        let durable = self.writer.durable_lsn();
+        while let Some((epoch, _)) = self.ending.pop_front_if(|(_, end)| *end <= durable) {
+            self.board.ended(self.writer.core(), epoch);
+        }
+    }
+
+    /// Parks the shard, durably: epochs do not wait for it until
+    /// [`Shard::unpark`]. For a core that has nothing to do. Waits for the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`Error::OpenBatch`] within a batch; otherwise as [`Shard::sync`].
+    pub fn park(&mut self) -> Result<()> {
+        if self.parked {
+            return Ok(());
+        }
+        self.append(Writer::park)?;
+        self.sync()?;
+        self.parked = true;
+        self.board.parked(self.core());
+        Ok(())
+    }
+
+    /// Takes part again. Waits for the disk: were the record of it lost, an
+    /// epoch could seem complete without what this shard does from now on.
+    ///
+    /// # Errors
+    /// As [`Shard::sync`]. After one the shard stays parked.
+    pub fn unpark(&mut self) -> Result<()> {
+        if !self.parked {
+            return Ok(());
+        }
+        // In this order: first the board stops vouching for epochs to come, and
+        // only then is it decided from which epoch on this core takes part. An
+        // epoch that gets its number in between waits for this core.
+        let core = self.core();
+        let current = self.writer.epoch();
+        self.board.ended(core, Epoch(current.0 - 1));
+        let first = self.board.highest().next().max(current);
+        let unparked = loop {
+            match self.writer.unpark(first) {
+                Err(error) if error.is_full() => self.make_room()?,
+                other => break other,
+            }
+        };
+        if let Err(error) = unparked.and_then(|_| self.writer.sync()) {
+            self.board.parked(core);
+            return Err(error);
+        }
+        self.parked = false;
+        self.board.ended(core, Epoch(first.0 - 1));
+        Ok(())
+    }
+
+    /// Whether the shard is parked.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.parked
+    }
+
+    /// Makes everything durable and ends the log in order, so that the next
+    /// open has nothing to doubt. Epochs are not ended: what comes after the
+    /// last complete one is rolled back by an open that goes back to it.
+    ///
+    /// # Errors
+    /// [`Error::OpenBatch`] within a batch: commit before closing. Otherwise as
+    /// [`Shard::sync`]. After an error the log is as after a crash.
+    pub fn close(mut self) -> Result<()> {
+        self.writer.sync()?;
+        self.report_ended();
+        let complete = self.board.complete();
+        self.writer.close(complete)
+    }
+
+    #[inline]
+    fn owned(&self, key: &[u8]) -> Result<()> {
+        let owner = self.router.route(key);
+        if owner == self.writer.core() { Ok(()) } else { Err(Error::WrongCore { core: self.writer.core(), owner }) }
+    }
+
+    /// Appends, waiting for a buffer as often as it takes.
+    #[inline]
+    fn append(&mut self, append: impl Fn(&mut Writer<S>) -> Result<Lsn>) -> Result<Lsn> {
+        if self.parked {
+            return Err(Error::Parked);
+        }
+        loop {
+            match append(&mut self.writer) {
+                Err(error) if error.is_full() => self.make_room()?,
+                other => return other,
+            }
+        }
+    }
+
+    #[cold]
+    fn make_room(&mut self) -> Result<()> {
+        self.writer.submit()?;
+        self.writer.wait()?;
+        self.report_ended();
+        Ok(())
+    }
+}
+
+impl<S: Storage> Shard<Keyed, S> {
+    /// The value of a key.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.state.get(key)
+    }
+
+    /// The keys that begin with `prefix`, in byte order, with their values.
+    pub fn scan<'s>(&'s mut self, prefix: &'s [u8]) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + 's {
+        self.state.scan(prefix)
+    }
+}

@@ -1,0 +1,65 @@
+//! State: what a log is for. The same [`State::apply`] runs live, in recovery
+//! and in the tools.
+
+mod keyed;
+
+pub use keyed::Keyed;
+
+/// One change of one core's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// A key takes a value.
+    Put {
+        /// The key.
+        key: &'a [u8],
+        /// Its new value.
+        value: &'a [u8],
+    },
+    /// A key is removed.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Bytes whose meaning is the state's own.
+    Payload(&'a [u8]),
+}
+
+/// The state of one core. Implement it to keep state in a form of your own;
+/// [`Keyed`] is the one that comes along.
+///
+/// `apply` must be a function of the state and the change alone: recovery calls
+/// it with the same changes in the same order as they were made live, on a
+/// state that is fresh, and expects to end where the live state was. It sees
+/// the changes of committed batches only.
+///
+/// ```
+/// use corewal::{Change, Options, State};
+///
+/// /// Counts what it sees.
+/// #[derive(Default)]
+/// struct Count(u64);
+///
+/// impl State for Count {
+///     fn apply(&mut self, _: Change<'_>) {
+///         self.0 += 1;
+///     }
+/// }
+///
+/// # fn main() -> corewal::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let storage = corewal::io::SyncStorage::default();
+/// let mut opened = Options::new().cores(1).open_on(storage, dir.path(), |_| Count::default())?;
+/// opened.shards[0].payload(b"something happened")?;
+/// assert_eq!(opened.shards[0].state().0, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub trait State: Send {
+    /// Makes one change.
+    fn apply(&mut self, change: Change<'_>);
+}
+
+/// No state: for those who keep it elsewhere.
+impl State for () {
+    fn apply(&mut self, _: Change<'_>) {}
+}

@@ -1,0 +1,110 @@
+//! The store: the directory, the lock and the epochs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use corewal_format::{CoreId, Epoch, LogId};
+use corewal_io::{Storage, SyncStorage};
+
+use crate::epochs::EpochBoard;
+use crate::recovery::OpenedLogs;
+use crate::report::RecoveryReport;
+use crate::route::Router;
+use crate::shard::Shard;
+use crate::state::{Keyed, State};
+
+/// What opening a store gives.
+#[derive(Debug)]
+pub struct Opened<T: State = Keyed, S: Storage = SyncStorage> {
+    /// The directory and the epochs; clone it to where it is needed.
+    pub store: Store<S>,
+    /// One a core, in order; send each to its thread.
+    pub shards: Vec<Shard<T, S>>,
+    /// What opening found and did.
+    pub report: RecoveryReport,
+}
+
+impl<T: State, S: Storage> Opened<T, S> {
+    pub(crate) fn new(logs: OpenedLogs<S, T>) -> Self {
+        let OpenedLogs { manifest, router, cores, report, lock } = logs;
+        let current = cores.iter().map(|core| core.writer.epoch()).max().unwrap_or(Epoch(1));
+        let ended = cores.iter().map(|core| core.ended);
+        let board = Arc::new(EpochBoard::new(current, ended));
+        let shards = cores.into_iter().map(|core| Shard::new(core, router, Arc::clone(&board))).collect();
+        Self { store: Store { board, router, log_id: manifest.log_id, _lock: lock }, shards, report }
+    }
+}
+
+/// A store: owns the directory, announces epochs and knows which are complete.
+/// Cheap to clone; the directory stays locked until the last clone and the
+/// last shard are gone.
+pub struct Store<S: Storage = SyncStorage> {
+    board: Arc<EpochBoard>,
+    router: Router,
+    log_id: LogId,
+    _lock: Arc<S::Lock>,
+}
+
+impl<S: Storage> Clone for Store<S> {
+    fn clone(&self) -> Self {
+        Self {
+            board: Arc::clone(&self.board),
+            router: self.router,
+            log_id: self.log_id,
+            _lock: Arc::clone(&self._lock),
+        }
+    }
+}
+
+impl<S: Storage> fmt::Debug for Store<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("log_id", &self.log_id).field("router", &self.router).finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> Store<S> {
+    /// Identity of the store.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// The number of cores.
+    #[must_use]
+    pub fn cores(&self) -> u16 {
+        self.router.cores()
+    }
+
+    /// Which core owns which key.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        self.router
+    }
+
+    /// The core that owns `key`.
+    #[must_use]
+    pub fn route(&self, key: &[u8]) -> CoreId {
+        self.router.route(key)
+    }
+
+    /// Asks all shards to end the current epoch, each at its next poll, sync or
+    /// commit. Returns the epoch, which is complete once all of them have and
+    /// that is durable: see [`Store::complete_epoch`].
+    pub fn announce_epoch(&self) -> Epoch {
+        let epoch = self.board.number();
+        self.board.announce(epoch);
+        epoch
+    }
+
+    /// Gives the next epoch its number, for those who tell the shards
+    /// themselves when to end it ([`Shard::end_epoch`]).
+    pub fn next_epoch(&self) -> Epoch {
+        self.board.number()
+    }
+
+    /// The newest epoch whose end is durable on every core; 0 if there is none.
+    #[must_use]
+    pub fn complete_epoch(&self) -> Epoch {
+        self.board.complete()
+    }
+}

@@ -1,0 +1,116 @@
+//! Cutting a log: its tail (`truncate_to`), its head (`release_below`), all of
+//! it (`reset`). Each is a durable record before it is anything else, and none
+//! gives an LSN or a sequence to other bytes.
+
+use corewal_format::{BLOCK_LEN, Epoch, Lsn, Record};
+use corewal_io::Storage;
+
+use super::Writer;
+use crate::error::{Error, Result};
+use crate::scan::{Cursor, Step, survey};
+
+impl<S: Storage> Writer<S> {
+    /// Takes back everything from `lsn` on, durably: the records stay where
+    /// they are, a rollback record says that they no longer count. What lies
+    /// between the last commit before `lsn` and `lsn` is taken back too, as is
+    /// an open batch. Returns the position after the last record that counts.
+    ///
+    /// Waits for everything in flight first.
+    ///
+    /// # Errors
+    /// [`Error::BadLsn`] if `lsn` is not the beginning of a frame or the end of
+    /// the log: nothing is changed. Otherwise as [`Writer::sync`].
+    pub fn truncate_to(&mut self, lsn: Lsn) -> Result<Lsn> {
+        self.sync()?;
+        let bad = |detail: String| Err(Error::BadLsn { asked: lsn, detail });
+        if lsn < self.start || lsn > self.next.lsn {
+            return bad(format!("the log goes from {} to {}", self.start, self.next.lsn));
+        }
+        if let Some(nearest) = self.frame_before(lsn)? {
+            return bad(format!("no frame begins there; the nearest before it begins at {nearest}"));
+        }
+        let before = survey(&self.layout, self.log, lsn)?;
+        let to = before.boundary;
+        self.push(&Record::Rollback { to, epoch: Epoch(before.epoch.0 - 1) })?;
+        self.batch_open = false;
+        self.sync()?;
+        Ok(to)
+    }
+
+    /// The beginning of the frame that `lsn` lies within; `None` if one begins
+    /// there or the log ends there.
+    fn frame_before(&self, lsn: Lsn) -> Result<Option<Lsn>> {
+        if lsn == self.next.lsn {
+            return Ok(None);
+        }
+        let spans = self.files.spans();
+        let held = spans.iter().rev().find(|span| span.base_lsn <= lsn).unwrap_or(&spans[0]);
+        let mut last = held.base_lsn;
+        let Ok(mut cursor) = Cursor::new(&self.layout, self.log, held.id, Lsn(u64::MAX))? else {
+            return Ok(Some(last));
+        };
+        while let Step::Frame(_, place) = cursor.step()? {
+            if place.lsn() == lsn {
+                return Ok(None);
+            }
+            if place.lsn() > lsn {
+                break;
+            }
+            last = place.lsn();
+        }
+        Ok(Some(last))
+    }
+
+    /// Gives the segments that lie wholly below `lsn` free, durably. What is
+    /// left begins with a whole segment, so it may begin below `lsn`, and
+    /// within a batch whose first half is gone: call it with the position of
+    /// a checkpoint that covers everything below. Returns the first position
+    /// of the log.
+    ///
+    /// # Errors
+    /// [`Error::BadLsn`] if `lsn` is past the durable position; otherwise as
+    /// [`Writer::sync`]. After an error in removing files the release counts,
+    /// and the next open removes what is left.
+    pub fn release_below(&mut self, lsn: Lsn) -> Result<Lsn> {
+        if lsn > self.durable_lsn() {
+            let detail = format!("only what is durable (up to {}) can be released", self.durable_lsn());
+            return Err(Error::BadLsn { asked: lsn, detail });
+        }
+        let count = self.files.wholly_below(lsn);
+        if count == 0 {
+            return Ok(self.start);
+        }
+        let to = self.files.spans()[count].base_lsn;
+        self.release_to(to, count)?;
+        Ok(to)
+    }
+
+    /// Empties the log, durably: nothing that was appended before counts any
+    /// more. LSN, sequence and epoch go on.
+    ///
+    /// # Errors
+    /// As [`Writer::sync`]; after one, either all or nothing still counts.
+    pub fn reset(&mut self) -> Result<()> {
+        // Anything in the frame that seals the old segment will do; repeating
+        // the release in force changes nothing.
+        self.push(&Record::Release { to: self.start, epoch: Epoch(0) })?;
+        self.finish_as(true);
+        self.batch_open = false;
+        self.sync()?;
+        let to = self.next.base_lsn;
+        assert_eq!(self.next.lsn, to.plus(BLOCK_LEN as u64), "a fresh segment");
+        let count = self.files.spans().len() - 1;
+        self.release_to(to, count)
+    }
+
+    fn release_to(&mut self, to: Lsn, count: usize) -> Result<()> {
+        assert!(self.start < to);
+        // What ended in the released part goes into the record that replaces
+        // it; what a rollback took back does not.
+        let ended = survey(&self.layout, self.log, to)?.coverage.newest_named();
+        self.push(&Record::Release { to, epoch: ended })?;
+        self.sync()?;
+        self.start = to;
+        self.files.remove_oldest(&self.layout, self.log, count)
+    }
+}
