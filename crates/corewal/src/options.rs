@@ -173,7 +173,7 @@ impl Options {
     /// of cores; [`Error::NotAStore`] if it is none and may not be created;
     /// [`Error::BadOption`]; [`Error::Io`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Opened> {
-        self.open_on(SyncStorage::default(), dir, |_| Keyed::default())
+        self.open_on(SyncStorage, dir, |_| Keyed::default())
     }
 
     /// As [`Options::open`], on another backend, with a state of the user's:

@@ -19,7 +19,7 @@ use crate::scan::{LogIdentity, Verdict};
 use crate::writer::create_segment;
 
 /// Longest manifest that is read, in bytes.
-pub(crate) const MANIFEST_MAX_LEN: usize = 64 * 1024;
+const MANIFEST_MAX_LEN: usize = 64 * 1024;
 
 /// Creates the directory, and those above it, if it is allowed to and they are
 /// not there.

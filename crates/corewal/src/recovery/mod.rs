@@ -32,9 +32,9 @@ use crate::scan::{LogIdentity, SegmentSpan, Survey, survey};
 use crate::state::State;
 use crate::writer::{OpenSegment, TakeUp, Writer, create_segment};
 
-pub(crate) use create::{MANIFEST_MAX_LEN, load_manifest};
+pub(crate) use create::{load_manifest, write_manifest};
 pub(crate) use plan::{Plan, check_claims, plan};
-pub(crate) use replay::{Recovered, replay};
+pub(crate) use replay::{Recovered, is_undoable, replay};
 
 /// One core, ready to go on.
 pub(crate) struct OpenedCore<S: Storage, T> {
@@ -164,7 +164,7 @@ impl<S: Storage> Core<'_, S> {
                 why: survey.stop.reason.to_string(),
             }),
             rolled_back: (recovered.rolled_back > 0)
-                .then(|| RolledBack { from: recovered.end, records: recovered.rolled_back }),
+                .then_some(RolledBack { from: recovered.end, records: recovered.rolled_back }),
             epoch: survey.coverage.newest_named(),
             duration: Duration::ZERO,
         };

@@ -1,6 +1,6 @@
 //! The plan: which epoch to go back to. Pure.
 
-use corewal_format::{Epoch, Lsn};
+use corewal_format::Epoch;
 use corewal_io::Storage;
 
 use crate::error::{Damage, Error, Result};
@@ -69,7 +69,8 @@ pub(crate) fn check_claims<'s, S: Storage>(
     };
     let claimed = claim.claimed;
     let short = |survey: &&Survey| survey.ended < claimed && survey.coverage.newest_up_to(claimed) < claimed;
-    let Some(survey) = surveys.clone().find(short) else {
+    let mut surveys = surveys;
+    let Some(survey) = surveys.find(short) else {
         return Ok(());
     };
     let place = survey.stop.place;
@@ -86,9 +87,4 @@ pub(crate) fn check_claims<'s, S: Storage>(
         ),
         loss: format!("what core {} did from epoch {} to {claimed}", survey.core, survey.ended.next()),
     })))
-}
-
-/// The position up to which a reader beside a live writer may read.
-pub(crate) fn proven(survey: &Survey) -> Lsn {
-    survey.proven
 }

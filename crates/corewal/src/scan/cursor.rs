@@ -191,6 +191,19 @@ impl<'l, S: Storage> Cursor<'l, S> {
         })
     }
 
+    /// A cursor at a frame in the middle of a log, whatever came before it.
+    pub(crate) fn resume(layout: &'l Layout<S>, log: LogIdentity, place: Place) -> Self {
+        Self {
+            layout,
+            log,
+            place,
+            join: Join { previous: None, epoch: Epoch(0) },
+            limit: Lsn(u64::MAX),
+            window: None,
+            entered_by_seal: true,
+        }
+    }
+
     /// Where the next frame is expected.
     pub(crate) fn place(&self) -> Place {
         self.place
@@ -259,7 +272,11 @@ impl<'l, S: Storage> Cursor<'l, S> {
         Self::follow(&mut self.place, &mut self.join, &frame);
         if frame.header.fields.sealed {
             self.entered_by_seal = true;
-            self.place = successor(&frame, self.place);
+            let (next, sequence) = successor(&frame, self.place);
+            self.place = next;
+            if let (Some(sequence), Some(previous)) = (sequence, &mut self.join.previous) {
+                previous.1 = sequence;
+            }
         }
         Ok(Step::Frame(frame, place))
     }
@@ -332,12 +349,15 @@ fn joins(join: &Join, frame: &Frame<'_>) -> std::result::Result<(), StopReason> 
     Ok(())
 }
 
-/// Where the log goes on behind a sealed frame that ends at `end`.
-fn successor(frame: &Frame<'_>, end: Place) -> Place {
-    let repaired = frame.entries().filter_map(std::result::Result::ok).find_map(|entry| match entry.record {
-        Record::Repair { segment, base_lsn, .. } => Some((segment, base_lsn)),
+/// Where the log goes on behind a sealed frame that ends at `end`, and with
+/// which sequence if a repair made it jump.
+fn successor(frame: &Frame<'_>, end: Place) -> (Place, Option<Sequence>) {
+    let repair = frame.entries().flatten().find_map(|entry| match entry.record {
+        Record::Repair { segment, base_lsn, sequence, .. } => Some((Place::first_frame(segment, base_lsn), sequence)),
         _ => None,
     });
-    let (segment, base_lsn) = repaired.unwrap_or((end.segment.next(), end.lsn()));
-    Place::first_frame(segment, base_lsn)
+    match repair {
+        Some((place, sequence)) => (place, Some(sequence)),
+        None => (Place::first_frame(end.segment.next(), end.lsn()), None),
+    }
 }

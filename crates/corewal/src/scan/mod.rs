@@ -7,8 +7,7 @@ mod evidence;
 mod survey;
 mod verdict;
 
-pub(crate) use coverage::newest_common;
+pub(crate) use coverage::{Coverage, newest_common};
 pub(crate) use cursor::{Cursor, LogIdentity, Place, Step, Stop, StopReason, Window};
-pub(crate) use dead::DeadRanges;
 pub(crate) use survey::{SegmentSpan, Survey, survey};
 pub use verdict::Verdict;

@@ -92,7 +92,10 @@ pub(crate) fn survey<S: Storage>(layout: &Layout<S>, log: LogIdentity, limit: Ls
             }
         }
         survey.later = ids[next..].to_vec();
-        survey.released = ids[..first].to_vec();
+        // What was released, and what a repair jumped over: nothing leads there.
+        let visited = |id: &SegmentId| survey.segments.iter().any(|span| span.id == *id);
+        survey.released =
+            ids[..next].iter().filter(|id| !visited(id) && **id != survey.stop.place.segment).copied().collect();
         let spans = &survey.segments;
         let released = spans.windows(2).take_while(|pair| pair[1].base_lsn <= survey.start).count();
         survey.released.extend(spans[..released].iter().map(|span| span.id));
@@ -186,12 +189,15 @@ impl Survey {
         if let Some(error) = checked.find_map(std::result::Result::err) {
             return Err(error);
         }
+        self.sequence = Sequence(fields.sequence.0 + u64::from(frame.header.records));
         for entry in frame.entries().flatten() {
             self.take_entry(&entry);
+            if let (Record::Repair { sequence, .. }, true) = (entry.record, fields.sealed) {
+                self.sequence = self.sequence.max(sequence);
+            }
         }
         self.records += u64::from(frame.header.records);
         self.bytes += block_align(frame.header.len) as u64;
-        self.sequence = Sequence(fields.sequence.0 + u64::from(frame.header.records));
         self.opening = fields.opening;
         self.timestamp = self.timestamp.max(fields.timestamp);
         self.proven = self.proven.max(fields.durable_lsn);

@@ -65,12 +65,6 @@ impl<F: Clone> Files<F> {
         self.open.push_back(segment);
     }
 
-    /// The open file that holds the frame at `lsn`.
-    pub(crate) fn holding(&self, lsn: Lsn) -> &OpenSegment<F> {
-        let held = self.open.iter().rev().find(|segment| segment.identity.base_lsn <= lsn);
-        held.expect("a frame in flight lies in an open segment")
-    }
-
     /// The files with bytes in `from..to`.
     pub(crate) fn touched(&self, from: Lsn, to: Lsn) -> impl Iterator<Item = &F> {
         let ends = self.open.iter().skip(1).map(|next| next.identity.base_lsn).chain([Lsn(u64::MAX)]);

@@ -82,10 +82,6 @@ impl Ledger {
         self.durable
     }
 
-    pub(crate) fn writes_in_flight(&self) -> usize {
-        self.flights.len()
-    }
-
     pub(crate) fn sync_in_flight(&self) -> bool {
         self.sync.is_some() || self.flights.iter().any(|flight| flight.data_sync)
     }

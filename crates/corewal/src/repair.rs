@@ -1,0 +1,428 @@
+//! Repairing: cutting a damaged log where the damage begins, so that the store
+//! opens again, at the price of what stood behind it.
+//!
+//! A repair keeps every file that it changes or removes in `damaged-NNNN/`
+//! inside the store's directory. It never gives an LSN or a sequence to other
+//! bytes: the log goes on in a new segment, behind every position that was ever
+//! used. Each step can be cut short by a crash; repairing again finishes.
+
+use std::path::{Path, PathBuf};
+
+use corewal_format::{
+    BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, FrameFields, Lsn, Manifest, ManifestState, Opening, Record,
+    SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align, finish_frame, name,
+};
+use corewal_io::{EntryKind, OpenMode, Operation, Storage, StorageIo, SyncStorage, Wait};
+
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::recovery::{check_claims, load_manifest, lock, write_manifest};
+use crate::route::Router;
+use crate::scan::{Coverage, LogIdentity, Place, Survey, Verdict, newest_common, survey};
+use crate::writer::create_segment;
+
+/// One thing that a repair does, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairStep {
+    /// The core; `None` for the manifest.
+    pub core: Option<CoreId>,
+    /// What is wrong, and where.
+    pub damage: String,
+    /// What is done about it.
+    pub action: String,
+    /// What that loses.
+    pub loss: String,
+}
+
+/// What a repair did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// The steps; empty if nothing is wrong.
+    pub steps: Vec<RepairStep>,
+    /// Whether they were carried out.
+    pub applied: bool,
+    /// Where the files are kept that were changed or removed.
+    pub kept: Option<PathBuf>,
+    /// The newest epoch that is complete after the repair.
+    pub complete_epoch: Epoch,
+}
+
+/// Finds out what a repair of the store in `dir` would do, and does it if
+/// `apply` is set.
+///
+/// # Errors
+/// [`Error::Locked`] if the store is open, [`Error::NotAStore`],
+/// [`Error::Unsupported`] (a repair by an older program would destroy newer
+/// data), [`Error::Io`]; after the last, repair again.
+pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
+    repair_on(SyncStorage, dir, apply)
+}
+
+/// As [`repair`], on another backend.
+///
+/// # Errors
+/// As [`repair`].
+pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
+    let layout = Layout::new(storage, dir.as_ref());
+    let mut repair = Repair { applied: apply, ..Repair::default() };
+    let manifest = load_manifest(&layout);
+    if let Err(error @ (Error::NotAStore { .. } | Error::Unsupported { .. })) = manifest {
+        return Err(error);
+    }
+    // Only a repair that changes something needs the store for itself.
+    let _lock = if apply { Some(lock(&layout)?) } else { None };
+    let mut aside = Aside { layout: &layout, dir: None };
+    let manifest = match manifest {
+        Ok(manifest) => manifest,
+        Err(Error::Damaged(damage)) => {
+            let manifest = manifest_from_headers(&layout)?;
+            repair.steps.push(RepairStep {
+                core: None,
+                damage: format!("{} [{}]", damage.detail, damage.path.display()),
+                action: format!("make it again from the segments' headers: {} core(s)", manifest.cores),
+                loss: "nothing".into(),
+            });
+            if apply {
+                aside.keep(None, &layout.manifest(), name::MANIFEST)?;
+                write_manifest(&layout, &manifest)?;
+            }
+            manifest
+        }
+        Err(error) => return Err(error),
+    };
+    let surveys: Vec<Survey> = (0..manifest.cores)
+        .map(|core| survey(&layout, identity(&manifest, CoreId(core)), Lsn(u64::MAX)))
+        .collect::<Result<_>>()?;
+    let claimed = surveys.iter().map(|survey| survey.claimed).max().unwrap_or(Epoch(0));
+    // The logs as the repair leaves them.
+    let mut after_repair = surveys.clone();
+    for survey in &surveys {
+        let Some(damage) = survey.damage(&layout) else { continue };
+        if survey.verdict == Verdict::Unsupported {
+            return Err(Error::Unsupported { path: damage.path, detail: damage.detail });
+        }
+        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed };
+        repair.steps.push(RepairStep {
+            core: Some(survey.core),
+            damage: damage.to_string(),
+            action: cut.describe(),
+            loss: cut.loss(),
+        });
+        if apply {
+            cut.apply(&mut aside)?;
+        }
+        let after = &mut after_repair[survey.core.index()];
+        after.ended = claimed;
+        if !cut.keeps_something() {
+            after.coverage = Coverage::default();
+        }
+    }
+    // A log that is whole and yet shorter than another one says it was.
+    while let Err(Error::Damaged(damage)) = check_claims(&layout, after_repair.iter()) {
+        let survey = &surveys[damage.core.index()];
+        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed };
+        repair.steps.push(RepairStep {
+            core: Some(survey.core),
+            damage: damage.to_string(),
+            action: "accept that the log ends where it ends".into(),
+            loss: format!("{}; already gone from this log", damage.loss),
+        });
+        if apply {
+            cut.apply(&mut aside)?;
+        }
+        after_repair[survey.core.index()].ended = claimed;
+    }
+    repair.complete_epoch = newest_common(after_repair.iter().map(|survey| &survey.coverage));
+    repair.kept = aside.dir;
+    Ok(repair)
+}
+
+fn identity(manifest: &Manifest, core: CoreId) -> LogIdentity {
+    LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores }
+}
+
+/// What the segments say of the store they belong to.
+fn manifest_from_headers<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
+    let entries = layout.storage.list(&layout.dir).map_err(|error| Error::io("list", &layout.dir, error))?;
+    let cores = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+    for core in cores.filter_map(|entry| name::parse_core_dir(&entry.name)) {
+        for segment in layout.list_segments(core)?.unwrap_or_default() {
+            let header = layout.read_small(&layout.segment(core, segment), BLOCK_LEN)?;
+            if let Some(Ok(header)) = header.map(|bytes| SegmentHeader::decode(&bytes)) {
+                return Ok(Manifest {
+                    state: ManifestState::Ready,
+                    log_id: header.identity.log_id,
+                    cores: header.cores,
+                    route: Router::NAME.to_owned(),
+                });
+            }
+        }
+    }
+    Err(Error::NotAStore { path: layout.dir.clone(), why: "neither its manifest nor any segment header is intact" })
+}
+
+/// Where the files go that a repair changes or removes.
+struct Aside<'l, S> {
+    layout: &'l Layout<S>,
+    dir: Option<PathBuf>,
+}
+
+impl<S: Storage> Aside<'_, S> {
+    /// The directory for files of a core (or of the store), made when needed.
+    fn dir(&mut self, core: Option<CoreId>) -> Result<PathBuf> {
+        let storage = &self.layout.storage;
+        let create = |dir: &Path| match storage.create_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(Error::io("create the directory", dir, error))
+            }
+            result => Ok(result.is_ok()),
+        };
+        let mut number = 1;
+        while self.dir.is_none() {
+            let dir = self.layout.dir.join(format!("damaged-{number:04}"));
+            if create(&dir)? {
+                self.layout.sync_dir(&self.layout.dir)?;
+                self.dir = Some(dir);
+            }
+            number += 1;
+        }
+        let dir = self.dir.clone().expect("made above");
+        let Some(core) = core else { return Ok(dir) };
+        let dir_of_core = dir.join(name::core_dir(core));
+        if create(&dir_of_core)? {
+            self.layout.sync_dir(&dir)?;
+        }
+        Ok(dir_of_core)
+    }
+
+    /// Copies a file aside, durably. A file that is not there is no error.
+    fn keep(&mut self, core: Option<CoreId>, path: &Path, name: &str) -> Result<()> {
+        let storage = &self.layout.storage;
+        let from = match storage.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        let dir = self.dir(core)?;
+        let target = dir.join(name);
+        let copy = || -> std::io::Result<()> {
+            let to = storage.open(&target, OpenMode::CreateNew)?;
+            let len = storage.len(&from)?;
+            let mut io = storage.io()?;
+            let mut offset = 0;
+            while offset < len {
+                let mut buffer = io.buffer(1 << 20);
+                let read = storage.read_at(&from, offset, buffer.as_mut_slice())?;
+                let range = 0..block_align(read.max(1));
+                write_whole(&mut io, Operation::Write { file: to.clone(), offset, buffer, range, data_sync: false })?;
+                offset += read.max(1) as u64;
+            }
+            storage.set_len(&to, len)?;
+            storage.settle(&to)
+        };
+        copy().map_err(|error| Error::io("copy to", &target, error))?;
+        self.layout.sync_dir(&dir)
+    }
+}
+
+fn write_whole<I: StorageIo>(io: &mut I, operation: Operation<I::File>) -> std::io::Result<()> {
+    let Operation::Write { range, .. } = &operation else { unreachable!("only writes are given") };
+    let expected = range.len();
+    io.submit(operation)?;
+    let mut completions = Vec::new();
+    while completions.is_empty() {
+        io.poll(Wait::One, &mut completions)?;
+    }
+    match completions.remove(0).result? {
+        written if written == expected => Ok(()),
+        _ => Err(std::io::Error::from(std::io::ErrorKind::WriteZero)),
+    }
+}
+
+/// The cut of one core's log.
+struct Cut<'s, S> {
+    layout: &'s Layout<S>,
+    log: LogIdentity,
+    survey: &'s Survey,
+    claimed: Epoch,
+}
+
+impl<S: Storage> Cut<'_, S> {
+    /// Whether something of the log is left to go on from. A log whose
+    /// beginning is lost is not: what is left of it cannot be replayed.
+    fn keeps_something(&self) -> bool {
+        let first = self.survey.segments.first();
+        first.is_some_and(|first| first.base_lsn <= self.survey.start)
+    }
+
+    fn describe(&self) -> String {
+        let place = self.survey.stop.place;
+        if !self.keeps_something() {
+            return "give up this core's log and begin an empty one".into();
+        }
+        match self.survey.verdict {
+            Verdict::Foreign if self.survey.evidence.detail.is_some() => {
+                format!("move the segments behind segment {} aside", place.segment)
+            }
+            _ => format!("cut the log at segment {}, offset {} (LSN {})", place.segment, place.offset, place.lsn()),
+        }
+    }
+
+    fn loss(&self) -> String {
+        let damage = self.survey.damage(self.layout);
+        let loss = damage.map_or_else(String::new, |damage| damage.loss);
+        if self.keeps_something() {
+            format!("{loss}; this core keeps epochs up to {}", self.survey.coverage.newest_named())
+        } else {
+            format!("all of core {}: no epoch stays complete", self.log.core)
+        }
+    }
+
+    /// The segments that go aside: the damaged one and all behind it.
+    fn damaged(&self) -> Vec<SegmentId> {
+        let stop = self.survey.stop.place.segment;
+        let mut damaged = self.survey.later.clone();
+        if self.keeps_something() {
+            damaged.push(stop);
+        } else {
+            damaged.extend(self.survey.segments.iter().map(|span| span.id));
+            damaged.push(stop);
+        }
+        damaged.sort_unstable();
+        damaged.dedup();
+        damaged
+    }
+
+    fn apply(&self, aside: &mut Aside<'_, S>) -> Result<()> {
+        let (layout, core) = (self.layout, self.log.core);
+        match layout.storage.create_dir(&layout.core_dir(core)) {
+            Ok(()) => layout.sync_dir(&layout.dir)?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("create the directory", &layout.core_dir(core), error)),
+        }
+        let damaged = self.damaged();
+        for &segment in &damaged {
+            aside.keep(Some(core), &layout.segment(core, segment), &name::segment(segment))?;
+        }
+        // 1. Where the log goes on: behind every segment and position in use.
+        let fresh = self.fresh();
+        let target = create_segment(layout, self.log, fresh.segment, fresh.base_lsn)?;
+        if !self.keeps_something() {
+            // 2. Nothing leads there but its own word, so it gets that first;
+            // then the rest goes.
+            let release = Record::Release { to: fresh.base_lsn, epoch: Epoch(0) };
+            self.write_frame(
+                &target.file,
+                Place::first_frame(fresh.segment, fresh.base_lsn),
+                &[release, self.jump(fresh)],
+                false,
+            )?;
+            return self.remove(&damaged, None);
+        }
+        // 2. The jump, written over the beginning of the damage in one block:
+        // from here on the log is whole, and what stands behind a sealed frame
+        // does not count.
+        let stop = self.survey.stop.place;
+        let place = Place { offset: stop.offset.max(BLOCK_LEN as u64), ..stop };
+        let file = if self.survey.segments.last().is_some_and(|last| last.id == stop.segment) {
+            let path = layout.segment(core, stop.segment);
+            let file = layout.open(&path, OpenMode::ReadWrite)?;
+            file
+        } else {
+            create_segment(layout, self.log, stop.segment, stop.base_lsn)?.file
+        };
+        // 3. The rest goes.
+        self.write_frame(&file, place, &[self.jump(fresh)], true)?;
+        self.remove(&damaged, Some(stop.segment))
+    }
+
+    fn fresh(&self) -> Fresh {
+        let survey = self.survey;
+        let newest = survey.later.last().copied().unwrap_or(SegmentId(0)).max(survey.stop.place.segment);
+        let newest = survey.segments.iter().map(|span| span.id).max().unwrap_or(newest).max(newest);
+        let mut used = survey.end().max(survey.start);
+        for &segment in survey.later.iter().chain([&survey.stop.place.segment]) {
+            used = used.max(self.end_of(segment));
+        }
+        let base_lsn = Lsn(used.0.next_multiple_of(BLOCK_LEN as u64) + BLOCK_LEN as u64);
+        // No record is shorter than its header, so no more than this many
+        // sequences can have been given out in the bytes that are lost.
+        let lost = (base_lsn.0 - survey.end().0.min(base_lsn.0)) / corewal_format::RECORD_HEADER_LEN as u64;
+        Fresh { segment: newest.next(), base_lsn, sequence: Sequence(survey.sequence.0 + lost + 1) }
+    }
+
+    /// The position after the last byte of a segment, as far as its header and
+    /// length tell.
+    fn end_of(&self, segment: SegmentId) -> Lsn {
+        let path = self.layout.segment(self.log.core, segment);
+        let Ok(file) = self.layout.storage.open(&path, OpenMode::Read) else { return Lsn(0) };
+        let mut block = vec![0; BLOCK_LEN];
+        let header = self.layout.storage.read_at(&file, 0, &mut block).map(|_| SegmentHeader::decode(&block));
+        let len = self.layout.storage.len(&file).unwrap_or(0);
+        match header {
+            Ok(Ok(header)) if header.identity.log_id == self.log.log_id && header.identity.core == self.log.core => {
+                header.identity.base_lsn.checked_add(len).unwrap_or(Lsn(0))
+            }
+            // Its place is known by what leads to it, if anything does.
+            _ if segment == self.survey.stop.place.segment => self.survey.stop.place.base_lsn.plus(len),
+            _ => self.survey.end().plus(len),
+        }
+    }
+
+    fn jump(&self, fresh: Fresh) -> Record<'static> {
+        Record::Repair {
+            segment: fresh.segment,
+            base_lsn: fresh.base_lsn,
+            sequence: fresh.sequence,
+            forgiven: self.claimed,
+        }
+    }
+
+    fn write_frame(&self, file: &S::File, place: Place, records: &[Record<'_>], sealed: bool) -> Result<()> {
+        let survey = self.survey;
+        let path = self.layout.segment(self.log.core, place.segment);
+        let io_error = |error| Error::io("write", &path, error);
+        let mut io = self.layout.storage.io().map_err(io_error)?;
+        let mut buffer = io.buffer(BLOCK_LEN);
+        let mut len = FRAME_HEADER_LEN;
+        for record in records {
+            len += record.encode(&mut buffer.as_mut_slice()[len..]);
+        }
+        let identity = SegmentIdentity {
+            log_id: self.log.log_id,
+            core: self.log.core,
+            segment: place.segment,
+            base_lsn: place.base_lsn,
+        };
+        let fields = FrameFields {
+            lsn: place.lsn(),
+            durable_lsn: place.lsn(),
+            epoch: survey.epoch,
+            sequence: survey.sequence,
+            timestamp: survey.timestamp,
+            opening: Opening(survey.opening.0.max(1)),
+            sealed,
+        };
+        let count = u32::try_from(records.len()).expect("a few records");
+        finish_frame(&mut buffer.as_mut_slice()[..len], count, &fields, identity.checksum_seed());
+        let (offset, range) = (place.offset, 0..BLOCK_LEN);
+        let write = Operation::Write { file: file.clone(), offset, buffer, range, data_sync: false };
+        write_whole(&mut io, write).map_err(io_error)?;
+        self.layout.storage.settle(file).map_err(io_error)
+    }
+
+    fn remove(&self, segments: &[SegmentId], except: Option<SegmentId>) -> Result<()> {
+        for &segment in segments.iter().filter(|segment| Some(**segment) != except) {
+            self.layout.remove_if_there(&self.layout.segment(self.log.core, segment))?;
+        }
+        self.layout.sync_dir(&self.layout.core_dir(self.log.core))
+    }
+}
+
+/// Where a repaired log goes on.
+#[derive(Clone, Copy)]
+struct Fresh {
+    segment: SegmentId,
+    base_lsn: Lsn,
+    sequence: Sequence,
+}
