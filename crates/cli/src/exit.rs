@@ -28,8 +28,9 @@ impl From<Exit> for ExitCode {
 
 /// An error on its way to the user, with the exit code it ends the program by.
 ///
-/// `?` turns any error into one with [`Exit::Io`]; where the code is another
-/// one, the place that knows says so.
+/// `?` turns any error into one with [`Exit::Io`], the engine's "locked" into
+/// one with [`Exit::Locked`]; where the code is another one, the place that
+/// knows says so.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
@@ -63,15 +64,21 @@ impl Failure {
         self.exit
     }
 
+    /// Whether it only says that a stream has nothing to read yet.
+    pub(crate) fn is_would_block(&self) -> bool {
+        self.io_kind(io::ErrorKind::WouldBlock)
+    }
+
+    fn io_kind(&self, kind: io::ErrorKind) -> bool {
+        self.error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == kind))
+    }
+
     /// Tells the user, and gives the code to end with.
     ///
     /// A reader that went away (`corewal scan | head`) is no failure: there is
     /// nobody left to tell.
     pub(crate) fn report(&self) -> Exit {
-        let gone = self.error.chain().any(|cause| {
-            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-        });
-        if gone {
+        if self.io_kind(io::ErrorKind::BrokenPipe) {
             return Exit::Done;
         }
         eprintln!("error: {self}");
@@ -88,7 +95,9 @@ impl fmt::Display for Failure {
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(Exit::Io, error)
+        let error = error.into();
+        let locked = error.downcast_ref::<corewal::Error>().is_some_and(corewal::Error::is_locked);
+        Self { exit: if locked { Exit::Locked } else { Exit::Io }, error }
     }
 }
 
@@ -108,6 +117,14 @@ mod tests {
         assert_eq!(failure.to_string(), "can't read a.csv: no such thing");
         assert_eq!(failure.exit(), Exit::Io);
         assert_eq!(Failure::usage("no").context("why").exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_locked_store_has_a_code_of_its_own() {
+        let locked = || corewal::Error::Locked { path: "LOCK".into() };
+        assert_eq!(Failure::from(locked()).exit(), Exit::Locked);
+        assert_eq!(Failure::from(anyhow::Error::from(locked()).context("can't open")).exit(), Exit::Locked);
+        assert_eq!(Failure::from(corewal::Error::Parked).exit(), Exit::Io);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use csv_core::ReadRecordResult;
 
 use super::skip::Skip;
 use super::window::Window;
-use super::{Fields, Found, Pick, Trouble, check_length, key_trouble, number_trouble, shorten};
+use super::{Fields, Found, MAX_RECORD, Pick, Trouble, check_length, key_trouble, number_trouble, shorten};
 use crate::exit::Failure;
 use crate::number::Number;
 
@@ -19,6 +19,8 @@ pub(super) struct Reader {
     record: Fieldset,
     /// How many of the window's bytes the parser has seen.
     fed: usize,
+    /// The record is parsed, and what follows its carriage return is awaited.
+    taking: bool,
     json: Vec<u8>,
     skip: Option<Skip>,
     skipping: bool,
@@ -26,7 +28,16 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(pick: Pick) -> Self {
-        Self { pick, header: None, record: Fieldset::new(), fed: 0, json: Vec::new(), skip: None, skipping: false }
+        Self {
+            pick,
+            header: None,
+            record: Fieldset::new(),
+            fed: 0,
+            taking: false,
+            json: Vec::new(),
+            skip: None,
+            skipping: false,
+        }
     }
 
     /// Reads the header, if it was not read and is there.
@@ -101,6 +112,10 @@ impl Reader {
                 }
                 number.as_bytes()
             }
+            // Names and quotes make the JSON longer than the record.
+            None if self.pick.whole && self.json.len() > MAX_RECORD => {
+                return Err(Trouble(format!("as JSON it has {} bytes, more than {MAX_RECORD}", self.json.len())));
+            }
             None if self.pick.whole => &self.json,
             None => b"",
         };
@@ -118,6 +133,9 @@ impl Reader {
                     return Ok(Found::Pending);
                 }
                 continue;
+            }
+            if self.taking {
+                return Ok(self.take(window)?);
             }
             if self.fed == 0 {
                 // Newlines before a record are blank lines, or the second half
@@ -160,11 +178,12 @@ impl Reader {
         let mut length = self.fed;
         if window.bytes()[length - 1] == b'\r' {
             if window.bytes().len() == length {
+                self.taking = true;
                 window.fill()?;
             }
             length += usize::from(window.bytes().get(length) == Some(&b'\n'));
         }
-        self.fed = 0;
+        (self.fed, self.taking) = (0, false);
         window.consume(length);
         Ok(Found::Record(length))
     }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::fingerprint::{self, Fingerprint};
+use super::pump::Pump;
 use super::window::Window;
 use super::{Fields, Format, Found, Options, Place, Record, Rejected, Resume, Step, Trouble, csv, ndjson};
 use crate::exit::Failure;
@@ -17,6 +18,9 @@ pub(crate) struct Source {
     limit: usize,
     /// The file, if it is one that can grow: its end is not the end.
     followed: Option<File>,
+    /// A stream's bytes up to here were committed earlier and are still to be
+    /// moved past.
+    committed: Option<Resume>,
     /// Nothing was read yet: a byte order mark may come first.
     fresh: bool,
     /// The byte before the first one read is no newline, so one must follow.
@@ -27,6 +31,13 @@ pub(crate) struct Source {
 enum Reader {
     Ndjson(ndjson::Reader),
     Csv(Box<csv::Reader>),
+}
+
+impl Reader {
+    /// In CSV a lone carriage return ends a record too.
+    fn is_newline(&self, byte: u8) -> bool {
+        byte == b'\n' || (byte == b'\r' && matches!(self, Self::Csv(_)))
+    }
 }
 
 impl Source {
@@ -44,7 +55,7 @@ impl Source {
         }
         if !meta.is_file() {
             // A pipe or device: no length, no way back.
-            return Self::from_stream(Box::new(file), name, resume, options);
+            return Self::from_stream(Box::new(Pump::start(file)?), name, resume, options);
         }
         // An offset of 0 says no more than none.
         let Some(resume) = resume.filter(|resume| resume.position > 0) else {
@@ -58,8 +69,9 @@ impl Source {
 
         let mut source = Self::new(Box::new(io::empty()), name, options);
         source.reread_header(&mut file)?;
-        source.open_line = !ends_a_line(&mut file, resume.position, options.format)
-            .map_err(|error| Failure::from(error).context(trouble()))?;
+        let before = byte_before(&mut file, resume.position);
+        let before = before.map_err(|error| Failure::from(error).context(trouble()))?;
+        source.open_line = !source.reader.is_newline(before);
         source.fresh = false;
         source.followed = followed_file(&file, options, name)?;
         source.window = Window::resumed(Box::new(file), resume.position, head);
@@ -70,10 +82,11 @@ impl Source {
     /// Reads standard input from now on; with `resume`, its first bytes are
     /// those already committed and are skipped.
     pub(crate) fn stdin(name: &str, resume: Option<&Resume>, options: &Options) -> Result<Self, Failure> {
-        Self::from_stream(Box::new(io::stdin()), name, resume, options)
+        Self::from_stream(Box::new(Pump::start(io::stdin())?), name, resume, options)
     }
 
-    /// Reads an input that has no way back.
+    /// Reads an input that has no way back. While it has nothing to read yet
+    /// (`WouldBlock`), [`Source::next`] says [`Step::Pending`].
     pub(crate) fn from_stream(
         input: Box<dyn Read + Send>,
         name: &str,
@@ -81,37 +94,18 @@ impl Source {
         options: &Options,
     ) -> Result<Self, Failure> {
         let mut source = Self::begin(input, name, options, None)?;
-        let Some(resume) = resume.filter(|resume| resume.position > 0) else {
-            return Ok(source);
-        };
-        source.fresh = false;
-        let mut last = None;
-        while source.window.offset() < resume.position {
-            if source.window.bytes().is_empty() && source.fill()? == 0 {
-                break;
-            }
-            let rest = resume.position - source.window.offset();
-            let count = usize::try_from(rest).unwrap_or(usize::MAX).min(source.window.bytes().len());
-            source.window.consume(count);
-            last = source.window.consumed(count).last().copied();
-        }
-        fingerprint::check(name, source.window.offset(), source.window.head(), resume)?;
-        source.open_line = last.is_some_and(|byte| !is_newline(byte, options.format));
+        source.committed = resume.filter(|resume| resume.position > 0).copied();
+        unless_waiting(source.pass_committed())?;
         Ok(source)
     }
 
     /// The next record. After [`Step::Pending`] and [`Step::End`] it may be
     /// called again, and goes on if the input does.
     pub(crate) fn next(&mut self) -> Result<Step<'_>, Failure> {
-        if !self.pass_mark()? || !self.check_open_line()? {
-            return Ok(if self.followed.is_some() { Step::Pending } else { Step::End });
-        }
-        let last = self.followed.is_none();
-        let found = match &mut self.reader {
-            Reader::Ndjson(reader) => reader.find(&mut self.window, last, self.limit),
-            Reader::Csv(reader) => reader.find(&mut self.window, last, self.limit, &self.name),
+        let found = match self.find() {
+            Err(failure) if failure.is_would_block() => return Ok(Step::Pending),
+            found => found?,
         };
-        let found = found.map_err(|error| error.context(format!("can't read {}", self.name)))?;
         let (length, closed) = match found {
             Found::Record(length) => (length, true),
             Found::Broken(length) => (length, false),
@@ -140,6 +134,19 @@ impl Source {
         })
     }
 
+    fn find(&mut self) -> Result<Found, Failure> {
+        self.pass_committed()?;
+        let last = self.followed.is_none();
+        if !self.pass_mark()? || !self.check_open_line()? {
+            return Ok(if last { Found::End } else { Found::Pending });
+        }
+        let found = match &mut self.reader {
+            Reader::Ndjson(reader) => reader.find(&mut self.window, last, self.limit),
+            Reader::Csv(reader) => reader.find(&mut self.window, last, self.limit, &self.name),
+        };
+        found.map_err(|error| error.context(format!("can't read {}", self.name)))
+    }
+
     /// What messages call it.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -166,6 +173,7 @@ impl Source {
             reader,
             limit: options.limit,
             followed: None,
+            committed: None,
             fresh: true,
             open_line: false,
             count: 0,
@@ -182,10 +190,36 @@ impl Source {
     ) -> Result<Self, Failure> {
         let mut source = Self::new(input, name, options);
         source.followed = followed;
-        if options.format == Format::Csv && source.pass_mark()? {
-            source.pass_header()?;
-        }
+        unless_waiting(source.pass_beginning())?;
         Ok(source)
+    }
+
+    /// Moves past the mark and the header of a CSV input.
+    fn pass_beginning(&mut self) -> Result<(), Failure> {
+        if matches!(self.reader, Reader::Csv(_)) && self.pass_mark()? {
+            self.pass_header()?;
+        }
+        Ok(())
+    }
+
+    /// Moves past what was committed earlier of a stream, and makes sure that
+    /// it is the same stream.
+    fn pass_committed(&mut self) -> Result<(), Failure> {
+        let Some(resume) = self.committed else { return Ok(()) };
+        self.pass_beginning()?;
+        self.fresh = false;
+        while self.window.offset() < resume.position {
+            if self.window.bytes().is_empty() && self.fill()? == 0 {
+                break;
+            }
+            let rest = resume.position - self.window.offset();
+            let count = usize::try_from(rest).unwrap_or(usize::MAX).min(self.window.bytes().len());
+            self.window.consume(count);
+            self.open_line = self.window.consumed(count).last().is_some_and(|byte| !self.reader.is_newline(*byte));
+        }
+        fingerprint::check(&self.name, self.window.offset(), self.window.head(), &resume)?;
+        self.committed = None;
+        Ok(())
     }
 
     /// Reads the header line at the beginning of a file that is then read from
@@ -195,9 +229,7 @@ impl Source {
             let again = file.rewind().and_then(|()| file.try_clone());
             let again = again.map_err(|error| Failure::from(error).context(format!("can't read {}", self.name)))?;
             self.window = Window::new(Box::new(again));
-            if self.pass_mark()? {
-                self.pass_header()?;
-            }
+            self.pass_beginning()?;
         }
         Ok(())
     }
@@ -278,6 +310,14 @@ impl Source {
     }
 }
 
+/// An input that has nothing to read yet is no error.
+fn unless_waiting(result: Result<(), Failure>) -> Result<(), Failure> {
+    match result {
+        Err(failure) if failure.is_would_block() => Ok(()),
+        result => result,
+    }
+}
+
 fn followed_file(file: &File, options: &Options, name: &str) -> Result<Option<File>, Failure> {
     if !options.follow {
         return Ok(None);
@@ -286,17 +326,12 @@ fn followed_file(file: &File, options: &Options, name: &str) -> Result<Option<Fi
     Ok(Some(file))
 }
 
-/// Moves the file to `position` (not 0) and says whether a line ends there.
-fn ends_a_line(file: &mut File, position: u64, format: Format) -> io::Result<bool> {
+/// Moves the file to `position` (not 0) and gives the byte before it.
+fn byte_before(file: &mut File, position: u64) -> io::Result<u8> {
     file.seek(SeekFrom::Start(position - 1))?;
     let mut byte = [0];
     file.read_exact(&mut byte)?;
-    Ok(is_newline(byte[0], format))
-}
-
-/// In CSV a lone carriage return ends a record too.
-fn is_newline(byte: u8, format: Format) -> bool {
-    byte == b'\n' || (byte == b'\r' && format == Format::Csv)
+    Ok(byte[0])
 }
 
 fn trim_newline(line: &[u8]) -> &[u8] {

@@ -10,6 +10,7 @@ mod fingerprint;
 mod input;
 mod json;
 mod ndjson;
+mod pump;
 mod skip;
 mod window;
 
@@ -119,7 +120,8 @@ pub(crate) enum Step<'a> {
     Record(Record<'a>),
     /// Something that is no record, or one without what was asked for.
     Rejected(Rejected<'a>),
-    /// Following, and no whole record is there yet: ask again later.
+    /// No whole record is there yet: ask again later. (A stream has waited a
+    /// moment; a followed file has not.)
     Pending,
     /// The end of the input.
     End,

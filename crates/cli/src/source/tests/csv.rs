@@ -116,3 +116,12 @@ fn a_header_that_can_t_serve_is_an_error_at_once() {
     assert!(refused(b"k,\"b\n1,2\n", "k").to_string().contains("no header line"));
     assert!(refused(b"k,\xff\n", "k").to_string().contains("header line is not UTF-8"));
 }
+
+#[test]
+fn a_record_whose_json_is_too_long_is_rejected() {
+    let data = ["k,b\n1,\"".as_bytes(), &b"\x01".repeat(MAX_RECORD / 5), b"\"\n2,x\n"].concat();
+    let options = options(Format::Csv, Some("k"), None);
+    let seen = drain(&mut Source::from_stream(pieces(&data, usize::MAX), "test", None, &options).unwrap()).unwrap();
+    assert!(seen[0].reason().starts_with("as JSON it has "), "{}", seen[0].reason());
+    assert_eq!(seen[1].key(), "2");
+}

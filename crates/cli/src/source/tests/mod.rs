@@ -60,15 +60,45 @@ pub(super) fn pieces(data: &[u8], piece: usize) -> Box<Pieces> {
     Box::new(Pieces { data: io::Cursor::new(data.to_vec()), piece })
 }
 
+/// Has nothing to read yet before each of its pieces.
+struct Hesitant {
+    pieces: Box<Pieces>,
+    ready: bool,
+}
+
+impl Read for Hesitant {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.ready = !self.ready;
+        if self.ready { Err(io::ErrorKind::WouldBlock.into()) } else { self.pieces.read(buffer) }
+    }
+}
+
+pub(super) fn hesitant(data: &[u8], piece: usize) -> Box<dyn Read + Send> {
+    Box::new(Hesitant { pieces: pieces(data, piece), ready: false })
+}
+
 /// Everything until there is no more for now.
 pub(super) fn drain(source: &mut Source) -> Result<Vec<Seen>, Failure> {
+    drain_until(source, |step| matches!(step, Step::Pending | Step::End))
+}
+
+/// Everything until the end, however often there is nothing yet.
+pub(super) fn drain_to_end(source: &mut Source) -> Result<Vec<Seen>, Failure> {
+    drain_until(source, |step| matches!(step, Step::End))
+}
+
+fn drain_until(source: &mut Source, done: impl Fn(&Step<'_>) -> bool) -> Result<Vec<Seen>, Failure> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut all: Vec<Seen> = Vec::new();
     loop {
-        let (what, place) = match source.next()? {
+        let step = source.next()?;
+        if done(&step) {
+            return Ok(all);
+        }
+        let (what, place) = match step {
             Step::Record(record) => (Ok((text(record.key), text(record.value))), record.place),
             Step::Rejected(rejected) => (Err((rejected.reason, rejected.raw.to_vec())), rejected.place),
-            Step::Pending | Step::End => return Ok(all),
+            Step::Pending | Step::End => continue,
         };
         if let Some(before) = all.last() {
             assert!(before.end <= place.start, "{before:?} overlaps {place:?}");
@@ -82,6 +112,8 @@ pub(super) fn read(data: &[u8], options: &Options) -> Vec<Seen> {
     for piece in [1, 2, 7] {
         let again = drain(&mut Source::from_stream(pieces(data, piece), "test", None, options).unwrap()).unwrap();
         assert_eq!(again, whole, "in pieces of {piece}");
+        let mut source = Source::from_stream(hesitant(data, piece), "test", None, options).unwrap();
+        assert_eq!(drain_to_end(&mut source).unwrap(), whole, "hesitantly in pieces of {piece}");
     }
     whole
 }

@@ -30,6 +30,8 @@ fn check_all_ends(data: &[u8], options: &Options, piece: usize) -> Result<(), Te
         prop_assert_eq!(again.fingerprint(data.len() as u64), source.fingerprint(data.len() as u64));
         let mut again = Source::from_stream(pieces(data, piece), "test", Some(&resume), options).unwrap();
         prop_assert_eq!(&drain(&mut again).unwrap(), &all[at + 1..], "stream, after {:?}", seen);
+        let mut again = Source::from_stream(hesitant(data, piece), "test", Some(&resume), options).unwrap();
+        prop_assert_eq!(&drain_to_end(&mut again).unwrap(), &all[at + 1..], "hesitant stream, after {:?}", seen);
     }
     Ok(())
 }
