@@ -326,8 +326,7 @@ impl<S: Storage> Cut<'_, S> {
         let place = Place { offset: stop.offset.max(BLOCK_LEN as u64), ..stop };
         let file = if self.survey.segments.last().is_some_and(|last| last.id == stop.segment) {
             let path = layout.segment(core, stop.segment);
-            let file = layout.open(&path, OpenMode::ReadWrite)?;
-            file
+            layout.open(&path, OpenMode::ReadWrite)?
         } else {
             create_segment(layout, self.log, stop.segment, stop.base_lsn)?.file
         };

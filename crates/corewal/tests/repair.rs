@@ -115,7 +115,7 @@ fn a_reader_beside_a_live_writer_sees_whole_epochs_only() {
                 round += 1;
                 let epoch = opened.store.next_epoch();
                 for n in 0..40_u32 {
-                    let key = n.to_be_bytes();
+                    let key = n.to_le_bytes();
                     let core = opened.store.route(&key);
                     opened.shards[core.index()].put(&key, &round.to_le_bytes()).unwrap();
                 }

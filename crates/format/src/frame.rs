@@ -156,7 +156,7 @@ impl FrameHeader {
 pub struct Frame<'a> {
     /// The header.
     pub header: FrameHeader,
-    records: &'a [u8],
+    bytes: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -184,14 +184,20 @@ impl<'a> Frame<'a> {
             () if header.fields.sequence.0.checked_add(u64::from(header.records)).is_none() => field("sequence"),
             () if u16_at(frame, FLAGS_AT) & !FLAG_SEALED != 0 => field("flags"),
             () if u32_at(frame, RESERVED_AT) != 0 => field("reserved"),
-            () => Ok(Self { header, records: &frame[FRAME_HEADER_LEN..] }),
+            () => Ok(Self { header, bytes: frame }),
         }
+    }
+
+    /// The frame itself, without its padding.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The records, each with its LSN, sequence and epoch.
     #[must_use]
     pub fn entries(&self) -> Entries<'a> {
-        Entries::new(&self.header, self.records)
+        Entries::new(&self.header, &self.bytes[FRAME_HEADER_LEN..])
     }
 }
 

@@ -1,9 +1,107 @@
 //! `corewal dump`
 
-use super::not_built_in;
+use std::io::{BufWriter, Write as _};
+use std::ops::ControlFlow;
+
+use corewal::format::Record;
+use corewal::{CoreId, Lsn, Reader, RecordView};
+use serde_json::{Map, Value, json};
+
+use super::offsets;
 use crate::args::{Common, Dump};
 use crate::exit::{Exit, Failure};
+use crate::text;
 
-pub(super) fn run(_common: &Common, _args: &Dump) -> Result<Exit, Failure> {
-    Err(not_built_in("dump"))
+pub(super) fn run(common: &Common, args: &Dump) -> Result<Exit, Failure> {
+    let reader = Reader::open(&common.dir)?;
+    let cores = reader.router().cores();
+    if let Some(core) = args.core.filter(|&core| core >= cores) {
+        return Err(Failure::usage(format!("--core {core}: the store has cores 0 to {}", cores - 1)));
+    }
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut failed = Ok(());
+    reader.for_each_record(args.core.map(CoreId), Lsn(args.from.unwrap_or(0)), |record| {
+        let epoch = record.epoch.get();
+        if args.epoch.is_some_and(|wanted| epoch > wanted) {
+            return ControlFlow::Break(());
+        }
+        if args.epoch.is_some_and(|wanted| epoch < wanted) {
+            return ControlFlow::Continue(());
+        }
+        failed =
+            if common.json { writeln!(out, "{}", as_json(&record)) } else { writeln!(out, "{}", as_text(&record)) };
+        if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    failed?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// The operation's own fields.
+fn fields(record: &Record<'_>) -> Map<String, Value> {
+    let printed = |bytes: &[u8]| Value::from(text::print(bytes));
+    let fields = match *record {
+        Record::Put { key, value } => json!({ "key": printed(key), "value": printed(value) }),
+        Record::Delete { key } => json!({ "key": printed(key) }),
+        Record::Payload(bytes) => json!({ "payload": printed(bytes) }),
+        Record::Commit(commit) => {
+            let offsets: Map<_, _> = commit
+                .offsets()
+                .filter(|offset| !offset.name.contains('\0'))
+                .map(|offset| (offset.name.to_owned(), offsets::json(offset.value)))
+                .collect();
+            json!({ "offsets": offsets, "watermark": commit.watermark() })
+        }
+        Record::Barrier { epoch, complete } => json!({ "ends": epoch.get(), "complete_epoch": complete.get() }),
+        Record::CheckpointMark { id } => json!({ "id": id }),
+        Record::Park { epoch } | Record::Unpark { epoch } | Record::Open { epoch } => json!({ "from": epoch.get() }),
+        Record::Close { complete } => json!({ "complete_epoch": complete.get() }),
+        Record::Rollback { to, epoch } => json!({ "to": to.get(), "keeps_epoch": epoch.get() }),
+        Record::Release { to, epoch } => json!({ "to": to.get(), "ended_epoch": epoch.get() }),
+        Record::Repair { segment, base_lsn, sequence, forgiven } => json!({
+            "segment": segment.get(),
+            "base_lsn": base_lsn.get(),
+            "next_sequence": sequence.get(),
+            "forgiven_epoch": forgiven.get(),
+        }),
+    };
+    match fields {
+        Value::Object(fields) => fields,
+        _ => unreachable!("each is an object"),
+    }
+}
+
+fn as_json(view: &RecordView<'_>) -> Value {
+    let mut line = json!({
+        "core": view.core.get(),
+        "lsn": view.lsn.get(),
+        "epoch": view.epoch.get(),
+        "sequence": view.sequence.get(),
+        "timestamp_ns": view.timestamp.get(),
+        "op": view.record.name(),
+        "counts": view.counts,
+    });
+    line.as_object_mut().expect("made as one").extend(fields(&view.record));
+    line
+}
+
+fn as_text(view: &RecordView<'_>) -> String {
+    let mut line = format!(
+        "epoch {:<6} core {:<3} lsn {:<12} seq {:<10} {:<9}",
+        view.epoch.get(),
+        view.core.get(),
+        view.lsn.get(),
+        view.sequence.get(),
+        view.record.name()
+    );
+    for (name, value) in fields(&view.record) {
+        line += &match value {
+            Value::String(text) => format!(" {name}={text}"),
+            other => format!(" {name}={other}"),
+        };
+    }
+    if !view.counts {
+        line += " (rolled back)";
+    }
+    line
 }

@@ -1,9 +1,84 @@
 //! `corewal info`
 
-use super::not_built_in;
+use std::io::Write as _;
+
+use corewal::{Info, Reader, Recover};
+use serde_json::{Map, Value, json};
+
+use super::offsets;
 use crate::args::Common;
 use crate::exit::{Exit, Failure};
+use crate::text;
 
-pub(super) fn run(_common: &Common) -> Result<Exit, Failure> {
-    Err(not_built_in("info"))
+pub(super) fn run(common: &Common) -> Result<Exit, Failure> {
+    let reader = Reader::open(&common.dir)?;
+    let info = reader.info()?;
+    let views = reader.replay(Recover::CompleteEpoch, |_| ())?;
+    let merged = offsets::merge(&views);
+    let offsets: Map<String, Value> =
+        merged.iter().map(|(name, value)| ((*name).to_owned(), offsets::json(value))).collect();
+    let watermark = offsets::watermark(&views);
+    let output = if common.json {
+        format!("{}\n", as_json(&info, offsets, watermark))
+    } else {
+        as_text(common, &info, &offsets, watermark)
+    };
+    std::io::stdout().lock().write_all(output.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+fn as_json(info: &Info, offsets: Map<String, Value>, watermark: Option<i64>) -> Value {
+    let by_core = |fact: fn(&corewal::CoreInfo) -> u64| info.cores.iter().map(fact).collect::<Vec<_>>();
+    json!({
+        "log_id": info.log_id.to_string(),
+        "cores": info.cores.len(),
+        "live": info.live,
+        "complete_epoch": info.complete_epoch.get(),
+        "epoch": by_core(|core| core.epoch.get()),
+        "start_lsn": by_core(|core| core.start_lsn.get()),
+        "appended_lsn": by_core(|core| core.appended_lsn.get()),
+        "durable_lsn": by_core(|core| core.durable_lsn.get()),
+        "offsets": offsets,
+        "watermark": watermark,
+        "records": by_core(|core| core.records),
+        "segments": info.cores.iter().map(|core| core.segments).sum::<u64>(),
+        "bytes": info.cores.iter().map(|core| core.bytes).sum::<u64>(),
+        "checkpoints": [],
+    })
+}
+
+fn as_text(common: &Common, info: &Info, offsets: &Map<String, Value>, watermark: Option<i64>) -> String {
+    let mut lines = vec![
+        format!("store           {} ({})", common.dir.display(), info.log_id),
+        format!("state           {}", if info.live { "open for writing by a process" } else { "not open for writing" }),
+        format!("cores           {}", info.cores.len()),
+        format!("complete epoch  {}", info.complete_epoch),
+        format!("watermark       {}", watermark.map_or_else(|| "none".to_owned(), |watermark| watermark.to_string())),
+    ];
+    if offsets.is_empty() {
+        lines.push("offsets         none".to_owned());
+    }
+    for (name, offset) in offsets {
+        lines.push(format!("offset          {} of {}", offset, text::print(name.as_bytes())));
+    }
+    lines.push(String::new());
+    lines.push(format!(
+        "{:>4} {:>8} {:>16} {:>16} {:>12} {:>9} {:>14}  end",
+        "core", "epoch", "durable LSN", "appended LSN", "records", "segments", "bytes"
+    ));
+    for core in &info.cores {
+        lines.push(format!(
+            "{:>4} {:>8} {:>16} {:>16} {:>12} {:>9} {:>14}  {}",
+            core.core.get(),
+            core.epoch.get(),
+            core.durable_lsn.get(),
+            core.appended_lsn.get(),
+            core.records,
+            core.segments,
+            core.bytes,
+            if core.closed { "closed in order" } else { "open" },
+        ));
+    }
+    lines.push(String::new());
+    lines.join("\n")
 }

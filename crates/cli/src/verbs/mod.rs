@@ -4,6 +4,7 @@ mod dump;
 mod get;
 mod info;
 mod ingest;
+mod offsets;
 mod repair;
 mod scan;
 mod torture;

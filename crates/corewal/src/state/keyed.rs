@@ -214,14 +214,14 @@ mod tests {
     fn removed_keys_give_their_room_back() {
         let mut keyed = Keyed::default();
         for key in 0..10_000_u32 {
-            keyed.apply(Change::Put { key: &key.to_be_bytes(), value: b"v" });
+            keyed.apply(Change::Put { key: &key.to_le_bytes(), value: b"v" });
         }
         for key in 0..9_000_u32 {
-            keyed.apply(Change::Delete { key: &key.to_be_bytes() });
+            keyed.apply(Change::Delete { key: &key.to_le_bytes() });
         }
         assert_eq!(keyed.len(), 1_000);
         assert!(keyed.slots.len() < 3_000, "{}", keyed.slots.len());
         assert_eq!(keyed.scan(b"").count(), 1_000);
-        assert_eq!(keyed.get(&9_500_u32.to_be_bytes()), Some(&b"v"[..]));
+        assert_eq!(keyed.get(&9_500_u32.to_le_bytes()), Some(&b"v"[..]));
     }
 }
