@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use corewal::io::{
     AlignedBuf, Completion, DirEntry, OpenMode, Operation, Storage, StorageIo, SyncStorage, Token, Wait,
 };
-use corewal::{Options, Recover, Writer};
+use corewal::{LogId, Options, Recover, Writer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const RECORDS: u64 = 10_000;
@@ -50,7 +50,13 @@ fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
     group.throughput(Throughput::Elements(RECORDS));
     let options = || Options::new().cores(1).buffer_bytes(BUFFER).recover(Recover::Latest);
-    let mut memory = options().segment_bytes(1 << 50).open_writers(Nowhere, "/nowhere").expect("opens").0.remove(0);
+    let mut memory = options()
+        .log_id(LogId([1; 16]))
+        .segment_bytes(1 << 50)
+        .open_writers(Nowhere, "/nowhere")
+        .expect("opens")
+        .0
+        .remove(0);
     group.bench_function("memory", |bencher| bencher.iter_custom(|rounds| stream(&mut memory, rounds)));
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut file = options().open_writers(SyncStorage, dir.path()).expect("opens").0.remove(0);
@@ -121,7 +127,7 @@ impl Storage for Nowhere {
     fn set_len(&self, (): &(), _: u64) -> io::Result<()> {
         Ok(())
     }
-    fn settle(&self, (): &()) -> io::Result<()> {
+    fn settle(&self, (): &(), _: u64) -> io::Result<()> {
         Ok(())
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {

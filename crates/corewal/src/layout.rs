@@ -83,7 +83,7 @@ impl<S: Storage> Layout<S> {
             if !bytes.len().is_multiple_of(corewal_io::BLOCK_SIZE) {
                 self.storage.set_len(&file, bytes.len() as u64)?;
             }
-            self.storage.settle(&file)
+            self.storage.settle(&file, 0)
         };
         if let Err(error) = fill() {
             // Best effort: the unfinished file is recognised as such anyway.

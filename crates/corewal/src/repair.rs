@@ -218,7 +218,7 @@ impl<S: Storage> Aside<'_, S> {
                 offset += read.max(1) as u64;
             }
             storage.set_len(&to, len)?;
-            storage.settle(&to)
+            storage.settle(&to, 0)
         };
         copy().map_err(|error| Error::io("copy to", &target, error))?;
         self.layout.sync_dir(&dir)
@@ -407,7 +407,7 @@ impl<S: Storage> Cut<'_, S> {
         let (offset, range) = (place.offset, 0..BLOCK_LEN);
         let write = Operation::Write { file: file.clone(), offset, buffer, range, data_sync: false };
         write_whole(&mut io, write).map_err(io_error)?;
-        self.layout.storage.settle(file).map_err(io_error)
+        self.layout.storage.settle(file, place.offset).map_err(io_error)
     }
 
     fn remove(&self, segments: &[SegmentId], except: Option<SegmentId>) -> Result<()> {

@@ -173,7 +173,7 @@ fn a_second_opener_is_kept_out_and_a_wrong_core_count_refused() {
 fn truncate_release_and_reset_are_durable_and_reuse_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
-        let storage = corewal::io::SyncStorage::default();
+        let storage = corewal::io::SyncStorage;
         let options = options().cores(1).recover(Recover::Latest);
         options.open_writers(storage, dir.path()).unwrap().0.remove(0)
     };

@@ -89,15 +89,15 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;
 
     /// Makes the file's content and length durable (`fdatasync(2)`), then asks
-    /// the operating system to forget what it caches of it, so that the next
-    /// read comes from the medium.
+    /// the operating system to forget what it caches of it from the position
+    /// `from` on, so that the next read of that part comes from the medium.
     ///
     /// Recovery calls it before it trusts a log's tail: after a failed sync the
     /// page cache may hold bytes that the medium never got and that no later
     /// sync will write (Rebello et al., "Can Applications Recover from fsync
     /// Failures?", USENIX ATC 2020). The file should be open for writing:
     /// Windows refuses to sync one that is not.
-    fn settle(&self, file: &Self::File) -> io::Result<()>;
+    fn settle(&self, file: &Self::File, from: u64) -> io::Result<()>;
 
     /// The entries of a directory, in name order, without `.` and `..`.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;

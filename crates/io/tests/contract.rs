@@ -235,7 +235,7 @@ fn settle<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
     let mut io = storage.io().unwrap();
     write(&mut io, &file, 0, 7);
-    storage.settle(&file).unwrap();
+    storage.settle(&file, 0).unwrap();
     assert_eq!(blocks(&read_all(storage, &file)), [7]);
 }
 

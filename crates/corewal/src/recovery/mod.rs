@@ -219,7 +219,7 @@ impl<S: Storage> Core<'_, S> {
         let len = storage.len(&file).map_err(|error| Error::io("look at", &path, error))?;
         if len > place.offset && survey.evidence.bytes > 0 && !self.options.planted.torn_tail_kept() {
             storage.set_len(&file, place.offset).map_err(|error| Error::io("cut", &path, error))?;
-            storage.settle(&file).map_err(|error| Error::io("sync", &path, error))?;
+            storage.settle(&file, place.offset).map_err(|error| Error::io("sync", &path, error))?;
         }
         let identity = corewal_format::SegmentIdentity {
             log_id: self.log.log_id,

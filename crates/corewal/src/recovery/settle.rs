@@ -23,7 +23,9 @@ pub(crate) fn settle<S: Storage>(layout: &Layout<S>, log: LogIdentity, survey: &
     for span in survey.segments.iter().filter(|span| span.id >= first) {
         let path = layout.segment(log.core, span.id);
         let file = layout.open(&path, OpenMode::ReadWrite)?;
-        layout.storage.settle(&file).map_err(|error| Error::io("sync", &path, error))?;
+        let unproven = survey.unproven.iter().find(|frame| frame.segment == span.id);
+        let from = unproven.map_or(survey.stop.place.offset, |frame| frame.lsn.0 - span.base_lsn.0);
+        layout.storage.settle(&file, from).map_err(|error| Error::io("sync", &path, error))?;
     }
     layout.sync_dir(&layout.core_dir(log.core))?;
     for span in survey.segments.iter().filter(|span| span.id >= first) {

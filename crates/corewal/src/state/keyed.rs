@@ -11,27 +11,47 @@ use super::{Change, State};
 /// takes constant time; a scan in key order sorts the keys that are new since
 /// the last one.
 ///
-/// Entries live in a slab; a hash table finds them by key, and a list of slots
-/// in key order serves scans. A removed key keeps its slot, without value,
-/// until a scan or the next removals clean up.
+/// Entries live in a slab, key and value in one allocation; a hash table finds
+/// them by key, and a list of slots in key order serves scans. A removed key
+/// keeps its slot until the removals that are due clean up.
 #[derive(Clone, Debug, Default)]
 pub struct Keyed {
     slots: Vec<Slot>,
-    index: HashTable<u32>,
+    index: HashTable<IndexEntry>,
     hasher: FixedState,
-    /// Slots in key order, up to `ordered_until`; the slots from there on are
-    /// newer and not sorted in yet.
+    /// Slots in key order, of those up to `ordered_until`; the slots from there
+    /// on are newer and not sorted in yet.
     ordered: Vec<u32>,
     ordered_until: usize,
     /// Slots whose key was removed.
     vacant: usize,
 }
 
+/// A slot's number, and enough of its key's hash that neither a miss nor the
+/// growth of the table has to look at the slot.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    hash: u32,
+    slot: u32,
+}
+
 #[derive(Clone, Debug)]
 struct Slot {
-    key: Box<[u8]>,
-    /// `None` if the key was removed.
-    value: Option<Vec<u8>>,
+    /// The key, then the value.
+    bytes: Vec<u8>,
+    key_len: u16,
+    /// The key was removed; there is no value.
+    vacant: bool,
+}
+
+impl Slot {
+    fn key(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.key_len)]
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        (!self.vacant).then(|| &self.bytes[usize::from(self.key_len)..])
+    }
 }
 
 impl State for Keyed {
@@ -49,7 +69,7 @@ impl Keyed {
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.slots[self.find(key)?].value.as_deref()
+        self.slots[self.find(self.hash(key), key)?].value()
     }
 
     /// How many keys have a value.
@@ -66,53 +86,66 @@ impl Keyed {
 
     /// All keys and values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.slots.iter().filter_map(|slot| Some((&*slot.key, slot.value.as_deref()?)))
+        self.slots.iter().filter_map(|slot| Some((slot.key(), slot.value()?)))
     }
 
     /// The keys that begin with `prefix`, in byte order, with their values.
     pub fn scan<'s>(&'s mut self, prefix: &'s [u8]) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + 's {
         self.order();
         let slots = &self.slots;
-        let from = self.ordered.partition_point(|&slot| &*slots[slot as usize].key < prefix);
+        let from = self.ordered.partition_point(|&slot| slots[slot as usize].key() < prefix);
         self.ordered[from..]
             .iter()
             .map(move |&slot| &slots[slot as usize])
-            .take_while(move |slot| slot.key.starts_with(prefix))
-            .filter_map(|slot| Some((&*slot.key, slot.value.as_deref()?)))
+            .take_while(move |slot| slot.key().starts_with(prefix))
+            .filter_map(|slot| Some((slot.key(), slot.value()?)))
     }
 
     #[inline]
-    fn find(&self, key: &[u8]) -> Option<usize> {
+    fn hash(&self, key: &[u8]) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves folded into one")]
+        let folded = (hash ^ (hash >> 32)) as u32;
+        folded
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
         let slots = &self.slots;
-        let found = self.index.find(self.hasher.hash_one(key), |&slot| &*slots[slot as usize].key == key)?;
-        Some(*found as usize)
+        let same = |entry: &IndexEntry| entry.hash == hash && slots[entry.slot as usize].key() == key;
+        Some(self.index.find(spread(hash), same)?.slot as usize)
     }
 
     #[inline]
     fn put(&mut self, key: &[u8], value: &[u8]) {
-        let Self { slots, index, hasher, .. } = self;
-        let hash = hasher.hash_one(key);
-        if let Some(&slot) = index.find(hash, |&slot| &*slots[slot as usize].key == key) {
-            match &mut slots[slot as usize].value {
-                Some(old) => {
-                    old.clear();
-                    old.extend_from_slice(value);
-                }
-                vacant => {
-                    *vacant = Some(value.to_vec());
-                    self.vacant -= 1;
-                }
-            }
-            return;
-        }
-        let slot = u32::try_from(slots.len()).expect("a core's state holds fewer than 2^32 keys");
-        slots.push(Slot { key: key.into(), value: Some(value.to_vec()) });
-        index.insert_unique(hash, slot, |&slot| hasher.hash_one(&*slots[slot as usize].key));
+        let hash = self.hash(key);
+        let Some(at) = self.find(hash, key) else {
+            return self.insert(hash, key, value);
+        };
+        let slot = &mut self.slots[at];
+        slot.bytes.truncate(key.len());
+        slot.bytes.extend_from_slice(value);
+        self.vacant -= usize::from(slot.vacant);
+        slot.vacant = false;
+    }
+
+    fn insert(&mut self, hash: u32, key: &[u8], value: &[u8]) {
+        let slot = u32::try_from(self.slots.len()).expect("a core's state holds fewer than 2^32 keys");
+        let key_len = u16::try_from(key.len()).expect("the writer and the format limit keys");
+        let mut bytes = Vec::with_capacity(key.len() + value.len());
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(value);
+        self.slots.push(Slot { bytes, key_len, vacant: false });
+        self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
     }
 
     fn delete(&mut self, key: &[u8]) {
-        let Some(slot) = self.find(key) else { return };
-        if self.slots[slot].value.take().is_some() {
+        let Some(at) = self.find(self.hash(key), key) else { return };
+        let slot = &mut self.slots[at];
+        if !slot.vacant {
+            slot.vacant = true;
+            slot.bytes.truncate(key.len());
+            slot.bytes.shrink_to_fit();
             self.vacant += 1;
         }
         if self.vacant > 1024 && self.vacant > self.slots.len() / 2 {
@@ -123,17 +156,15 @@ impl Keyed {
     /// Gives the slots of removed keys back. Its cost is that of the removals
     /// that made it due.
     fn compact(&mut self) {
-        let hasher = &self.hasher;
-        self.slots.retain(|slot| slot.value.is_some());
+        self.slots.retain(|slot| !slot.vacant);
         self.slots.shrink_to(self.slots.len() * 2);
         self.vacant = 0;
         self.ordered.clear();
         self.ordered_until = 0;
-        let slots = &self.slots;
-        let rehash = |slot: &u32| hasher.hash_one(&*slots[*slot as usize].key);
-        self.index = HashTable::with_capacity(slots.len());
-        for slot in 0..u32::try_from(slots.len()).expect("fewer than before") {
-            self.index.insert_unique(rehash(&slot), slot, rehash);
+        self.index = HashTable::with_capacity(self.slots.len());
+        for slot in 0..u32::try_from(self.slots.len()).expect("fewer than before") {
+            let hash = self.hash(self.slots[slot as usize].key());
+            self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
         }
     }
 
@@ -148,9 +179,16 @@ impl Keyed {
         self.ordered.extend(oldest..newest);
         // The sort is stable and adaptive: a sorted run and a short unsorted
         // one cost little more than a merge.
-        self.ordered.sort_by(|&a, &b| slots[a as usize].key.cmp(&slots[b as usize].key));
+        self.ordered.sort_by(|&a, &b| slots[a as usize].key().cmp(slots[b as usize].key()));
         self.ordered_until = slots.len();
     }
+}
+
+/// The table takes its buckets from the low bits of a hash and its tags from
+/// the high ones: one odd multiplication gives both their share.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 #[cfg(test)]

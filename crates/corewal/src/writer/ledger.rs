@@ -120,6 +120,7 @@ impl Ledger {
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.done) {
             if flight.data_sync && self.durable == self.written {
                 self.durable = flight.end;
+                self.next_wish();
             }
             debug_assert!(self.written <= flight.start);
             self.written = flight.end;
@@ -164,10 +165,15 @@ impl Ledger {
             "durable is monotonic and never ahead of written"
         );
         self.durable = boundary;
-        if self.wanted_first <= boundary {
+        self.next_wish();
+        Some(boundary)
+    }
+
+    /// Once the oldest wish is granted, the newest is the one to sync for.
+    fn next_wish(&mut self) {
+        if self.wanted_first <= self.durable {
             self.wanted_first = self.wanted;
         }
-        Some(boundary)
     }
 
     /// The planted bug "sync acknowledged early": see `planted.rs`.
@@ -250,5 +256,19 @@ mod tests {
         ledger.write_completed(Token(3));
         ledger.write_completed(Token(2));
         assert_eq!((ledger.written(), ledger.durable()), (Lsn(30), Lsn(10)));
+    }
+    #[test]
+    fn a_data_sync_write_grants_its_own_wish_and_not_the_one_behind_it() {
+        // The crash loop found it: the wish behind was taken as granted, no
+        // sync was ever due, and whoever waited for it waited for nothing.
+        let mut ledger = Ledger::new(Lsn(0));
+        ledger.write_submitted(Token(1), Lsn(0), Lsn(10), true);
+        ledger.want_durable(Lsn(10));
+        write(&mut ledger, 2, 10, 20);
+        ledger.want_durable(Lsn(20));
+        ledger.write_completed(Token(1));
+        ledger.write_completed(Token(2));
+        assert_eq!(ledger.durable(), Lsn(10));
+        assert_eq!(ledger.sync_due(), Some((Lsn(10), Lsn(20))));
     }
 }

@@ -233,7 +233,7 @@ impl Storage for SimStorage {
         })
     }
 
-    fn settle(&self, file: &SimFile) -> io::Result<()> {
+    fn settle(&self, file: &SimFile, _from: u64) -> io::Result<()> {
         let node = file.on(&self.shared)?;
         self.stepping(|state| {
             let fault = state.faults.strike(OperationKind::Settle);

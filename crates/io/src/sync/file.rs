@@ -96,9 +96,11 @@ impl SyncFile {
     /// advice (`posix_fadvise(2)`, `POSIX_FADV_DONTNEED`): pages that are
     /// mapped, or on a file system that ignores it, stay. So the result does
     /// not matter.
-    pub(super) fn forget_cache(&self) {
+    pub(super) fn forget_cache(&self, from: u64) {
         #[cfg(target_os = "linux")]
-        let _ = rustix::fs::fadvise(&self.inner.file, 0, None, rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.inner.file, from, None, rustix::fs::Advice::DontNeed);
+        #[cfg(not(target_os = "linux"))]
+        let _ = from;
     }
 }
 

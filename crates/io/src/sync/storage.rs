@@ -56,9 +56,9 @@ impl Storage for SyncStorage {
         file.set_len(len)
     }
 
-    fn settle(&self, file: &SyncFile) -> io::Result<()> {
+    fn settle(&self, file: &SyncFile, from: u64) -> io::Result<()> {
         file.sync_data()?;
-        file.forget_cache();
+        file.forget_cache(from);
         Ok(())
     }
 

@@ -27,7 +27,7 @@ fn a_process_crash_and_then_a_power_cut_lose_what_was_not_synced() {
 
     // Whoever opens the log after the process died must settle it first.
     let file = after.open(log(), OpenMode::ReadWrite).unwrap();
-    after.settle(&file).unwrap();
+    after.settle(&file, 0).unwrap();
     let later = contents(&after.snapshot(), CrashKind::Power);
     assert!(later.iter().all(|content| *content == [7; BLOCK_SIZE]));
 }
@@ -127,7 +127,7 @@ fn a_disk_can_crash_and_be_used_and_crash_again() {
     let mut disk = World::seeded(8).disk;
     for round in 0..30 {
         let file = disk.open(log(), OpenMode::ReadWrite).unwrap();
-        disk.settle(&file).unwrap();
+        disk.settle(&file, 0).unwrap();
         let mut io = disk.io().unwrap();
         write(&mut io, &file, round, 1);
         crate::common::sync(&mut io, &file);

@@ -53,7 +53,7 @@ fn a_failed_sync_that_keeps_pages_makes_the_next_sync_lie() {
     let after = world.disk.snapshot().crash(CrashKind::Process, 1);
     assert_eq!(blocks(&after.read_file(log()).unwrap()), [2]);
     let file = after.open(log(), OpenMode::ReadWrite).unwrap();
-    after.settle(&file).unwrap();
+    after.settle(&file, 0).unwrap();
     assert_eq!(blocks(&after.read_file(log()).unwrap()), [1]);
 }
 
@@ -66,7 +66,7 @@ fn a_failed_sync_may_have_written_a_part() {
     }
     failed_sync(&mut world, FaultKind::FailedSyncHalf);
     assert_eq!(blocks(&world.content()), [2; 4]);
-    world.disk.settle(&world.file).unwrap();
+    world.disk.settle(&world.file, 0).unwrap();
     let durable = world.content();
     assert!(durable.contains(&1) && durable.contains(&2));
     for content in world.crashes(CrashKind::Power) {
@@ -91,9 +91,9 @@ fn a_settle_that_fails_drops_or_keeps_pages_too() {
         world.disk.write_file(log(), vec![1; BLOCK_SIZE]);
         write(&mut world.io, &world.file, 0, 2);
         world.disk.inject(once(OperationKind::Settle, kind));
-        assert!(world.disk.settle(&world.file).is_err());
+        assert!(world.disk.settle(&world.file, 0).is_err());
         assert_eq!(blocks(&world.content()), [seen]);
-        world.disk.settle(&world.file).unwrap();
+        world.disk.settle(&world.file, 0).unwrap();
         assert_eq!(blocks(&world.content()), [1]);
     }
 }
@@ -171,7 +171,7 @@ fn every_operation_can_be_made_to_fail_and_then_has_no_effect() {
         (OperationKind::Read, &|| disk.read_at(&file, 0, &mut [0]).is_err()),
         (OperationKind::Open, &|| disk.open(a, OpenMode::Read).is_err()),
         (OperationKind::List, &|| disk.list(root()).is_err()),
-        (OperationKind::Settle, &|| disk.settle(&file).is_err()),
+        (OperationKind::Settle, &|| disk.settle(&file, 0).is_err()),
     ];
     for (kind, fails) in tries {
         for on in [kind, OperationKind::Any] {

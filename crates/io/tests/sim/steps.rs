@@ -25,7 +25,7 @@ fn every_change_of_the_disk_is_one_step_and_reading_is_none() {
     step(1);
     disk.set_len(&file, 10).unwrap();
     step(1);
-    disk.settle(&file).unwrap();
+    disk.settle(&file, 0).unwrap();
     step(1);
     let mut io = disk.io().unwrap();
     let operation = block_write(&mut io, &file, 0, 1, false);
@@ -110,7 +110,7 @@ fn wild_run(seed: u64) -> (SimStorage, Vec<String>) {
                 let file = files[rng.usize(0..files.len())].clone();
                 match kind {
                     4 => disk.set_len(&file, rng.u64(0..40_000)),
-                    5 => disk.settle(&file),
+                    5 => disk.settle(&file, 0),
                     6 => io.submit(Operation::Sync { file }).map(drop),
                     7..10 => {
                         let (block, byte) = (rng.u64(0..8), rng.u8(..));
@@ -177,7 +177,7 @@ fn no_run_breaks_the_model() {
             let after = snapshot.crash(CrashKind::Process, crash);
             for path in after.files() {
                 let file = after.open(&path, OpenMode::ReadWrite).unwrap();
-                after.settle(&file).unwrap();
+                after.settle(&file, 0).unwrap();
             }
             after.sync_dir(root()).unwrap();
             let found = everything(&after);

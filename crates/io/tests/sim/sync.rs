@@ -119,7 +119,7 @@ fn a_reserved_length_is_durable_only_after_a_sync() {
 fn settle_is_a_sync_of_all_that_had_completed() {
     let mut world = World::seeded(6);
     write(&mut world.io, &world.file, 0, 1);
-    world.disk.settle(&world.file).unwrap();
+    world.disk.settle(&world.file, 0).unwrap();
     for content in world.crashes(CrashKind::Power) {
         assert_eq!(content, [1; 4096]);
     }
@@ -133,7 +133,7 @@ fn a_disk_that_lies_loses_what_it_called_durable() {
     write(&mut world.io, &world.file, 0, 1);
     sync(&mut world.io, &world.file);
     write_durably(&mut world.io, &world.file, 1, 2);
-    world.disk.settle(&world.file).unwrap();
+    world.disk.settle(&world.file, 0).unwrap();
     assert_eq!(blocks(&world.content()), [1, 2], "readers see nothing of it");
     assert!(world.crashes(CrashKind::Power).iter().any(Vec::is_empty));
 }
