@@ -8,10 +8,9 @@ mod args;
 mod duration;
 #[allow(dead_code, reason = "some codes come with the verbs that end by them")]
 mod exit;
+mod ingest;
 mod number;
-#[allow(dead_code, reason = "used when `ingest` is wired")]
 mod reduce;
-#[allow(dead_code, unused_imports, reason = "used when `ingest` is wired")]
 mod source;
 #[allow(dead_code, reason = "used when `get` and `scan` are wired")]
 mod text;

@@ -1,10 +1,8 @@
 //! `corewal ingest`
 
-use super::not_built_in;
 use crate::args::{Common, Ingest};
 use crate::exit::{Exit, Failure};
 
-pub(super) fn run(_common: &Common, args: &Ingest) -> Result<Exit, Failure> {
-    args.check()?;
-    Err(not_built_in("ingest"))
+pub(super) fn run(common: &Common, args: &Ingest) -> Result<Exit, Failure> {
+    crate::ingest::run(common, args)
 }

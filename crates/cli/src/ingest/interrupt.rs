@@ -1,0 +1,23 @@
+//! Ctrl-C: the first asks for an orderly end, the second ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::exit::Failure;
+
+/// The shell's code for a program ended by an interrupt.
+const INTERRUPTED: i32 = 130;
+
+/// From now on Ctrl-C (or a termination signal) sets the flag. A second one
+/// ends the process, as a crash would: what is durable stays so.
+pub(super) fn watch() -> Result<Arc<AtomicBool>, Failure> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&asked);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::AcqRel) {
+            std::process::exit(INTERRUPTED);
+        }
+        eprintln!("interrupted: finishing the epoch (once more to leave at once)");
+    })?;
+    Ok(asked)
+}
