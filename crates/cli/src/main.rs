@@ -14,6 +14,7 @@ mod reduce;
 mod source;
 #[allow(dead_code, reason = "used when `get` and `scan` are wired")]
 mod text;
+mod torture;
 mod verbs;
 
 use std::process::ExitCode;

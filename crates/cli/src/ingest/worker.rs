@@ -51,12 +51,7 @@ impl Drop for Alarm {
 
 /// Does what comes on the lane until it is told to close (and says how it
 /// went) or the lane ends (`None`: the reader gave up).
-pub(super) fn run(
-    shard: Shard,
-    inlet: &Inlet,
-    reduce: &Reduce,
-    mut alarm: Alarm,
-) -> Result<Option<Outcome>, Failure> {
+pub(super) fn run(shard: Shard, inlet: &Inlet, reduce: &Reduce, mut alarm: Alarm) -> Result<Option<Outcome>, Failure> {
     let mut worker = Worker { shard, reduce, folded: Vec::new(), commits: histogram() };
     for message in &inlet.messages {
         match message {

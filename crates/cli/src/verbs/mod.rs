@@ -29,8 +29,3 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Verb::TortureChild(args) => torture_child::run(common, args),
     }
 }
-
-/// What a verb says whose engine is not built in yet.
-fn not_built_in(verb: &str) -> Failure {
-    Failure::usage(format!("`corewal {verb}` is not in this build"))
-}
