@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use corewal_format::{CoreId, Epoch};
 
-/// What `ended` of a parked core says: it holds no epoch back.
-const PARKED: u64 = u64::MAX;
+/// Set in `ended` of a parked core: it holds no epoch back.
+const PARKED: u64 = 1 << 63;
 
 /// The board on which the store announces epochs and the shards report theirs.
 #[derive(Debug)]
@@ -17,6 +17,9 @@ pub(crate) struct EpochBoard {
     highest: AtomicU64,
     /// By core: the newest epoch whose end is durable.
     ended: Box<[AtomicU64]>,
+    /// The newest epoch that anybody was told is complete. It stays so, also
+    /// while a core that takes part again is not sure of its first epoch yet.
+    complete: AtomicU64,
 }
 
 impl EpochBoard {
@@ -27,6 +30,7 @@ impl EpochBoard {
             announced: AtomicU64::new(before),
             highest: AtomicU64::new(before),
             ended: ended.map(|epoch| AtomicU64::new(epoch.0)).collect(),
+            complete: AtomicU64::new(0),
         }
     }
 
@@ -58,13 +62,23 @@ impl EpochBoard {
     }
 
     pub(crate) fn parked(&self, core: CoreId) {
-        self.ended[core.index()].store(PARKED, Ordering::Release);
+        self.ended[core.index()].fetch_or(PARKED, Ordering::AcqRel);
     }
 
-    /// The newest epoch whose end is durable on every core; 0 if there is none.
+    /// The newest epoch whose end is durable on every core that takes part; 0
+    /// if there is none. If none takes part, the newest that one of them ended:
+    /// an epoch that stands in no log would be forgotten by the next open.
     pub(crate) fn complete(&self) -> Epoch {
-        let slowest = self.ended.iter().map(|ended| ended.load(Ordering::Acquire)).min();
-        Epoch(slowest.unwrap_or(0).min(self.highest.load(Ordering::Acquire)))
+        let (mut slowest, mut newest) = (None, 0);
+        for ended in &self.ended {
+            let ended = ended.load(Ordering::Acquire);
+            newest = newest.max(ended & !PARKED);
+            if ended & PARKED == 0 {
+                slowest = Some(slowest.map_or(ended, |slowest: u64| slowest.min(ended)));
+            }
+        }
+        let complete = slowest.unwrap_or(newest).min(self.highest.load(Ordering::Acquire));
+        Epoch(self.complete.fetch_max(complete, Ordering::AcqRel).max(complete))
     }
 }
 
@@ -83,6 +97,27 @@ mod tests {
         board.parked(CoreId(1));
         assert_eq!(board.complete(), Epoch(4));
         board.parked(CoreId(0));
-        assert_eq!(board.complete(), Epoch(4), "never more than has been given a number");
+        assert_eq!(board.complete(), Epoch(4));
+    }
+
+    #[test]
+    fn an_epoch_that_stands_in_no_log_is_not_complete() {
+        // The crash loop found it: with all cores parked every number given was
+        // called complete, and the next open knew nothing of it.
+        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter());
+        board.parked(CoreId(0));
+        board.parked(CoreId(1));
+        board.number();
+        assert_eq!(board.complete(), Epoch(3));
+    }
+
+    #[test]
+    fn what_was_complete_stays_so_while_a_core_takes_part_again() {
+        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter());
+        board.parked(CoreId(1));
+        board.ended(CoreId(0), board.number());
+        assert_eq!(board.complete(), Epoch(4));
+        board.ended(CoreId(1), Epoch(3));
+        assert_eq!(board.complete(), Epoch(4));
     }
 }

@@ -35,6 +35,9 @@ pub struct Shard<T: State = Keyed, S: Storage = SyncStorage> {
     /// Ends of epochs that are not durable yet, oldest first.
     ending: VecDeque<(Epoch, Lsn)>,
     parked: bool,
+    /// A record that the shard takes part again from this epoch on was
+    /// appended, and is not durable yet.
+    unparking: Option<Epoch>,
 }
 
 impl<T: State, S: Storage> fmt::Debug for Shard<T, S> {
@@ -51,7 +54,16 @@ impl<T: State, S: Storage> fmt::Debug for Shard<T, S> {
 impl<T: State, S: Storage> Shard<T, S> {
     pub(crate) fn new(core: OpenedCore<S, T>, router: Router, board: Arc<EpochBoard>) -> Self {
         let OpenedCore { writer, state, progress, .. } = core;
-        Self { writer, state, progress, router, board, ending: VecDeque::with_capacity(4), parked: false }
+        Self {
+            writer,
+            state,
+            progress,
+            router,
+            board,
+            ending: VecDeque::with_capacity(4),
+            parked: false,
+            unparking: None,
+        }
     }
 
     /// The core.
@@ -231,14 +243,20 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// disk.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch; otherwise as [`Shard::sync`].
+    /// [`Error::OpenBatch`] within a batch; otherwise as [`Shard::sync`]. If
+    /// the record was appended and could not be made durable, the shard is
+    /// parked and epochs wait for it until another call succeeds.
     pub fn park(&mut self) -> Result<()> {
-        if self.parked {
-            return Ok(());
+        if self.unparking.is_some() {
+            self.unpark()?;
         }
-        self.append(Writer::park)?;
-        self.sync()?;
-        self.parked = true;
+        if !self.parked {
+            self.append(Writer::park)?;
+            // Nothing may follow the record, or recovery would not wait for it.
+            self.parked = true;
+        }
+        self.writer.sync()?;
+        self.report_ended();
         self.board.parked(self.core());
         Ok(())
     }
@@ -247,29 +265,38 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// epoch could seem complete without what this shard does from now on.
     ///
     /// # Errors
-    /// As [`Shard::sync`]. After one the shard stays parked.
+    /// As [`Shard::sync`]. After one the shard stays parked, and yet epochs
+    /// wait for it until another call succeeds: what the log says is not known.
     pub fn unpark(&mut self) -> Result<()> {
         if !self.parked {
             return Ok(());
         }
-        // In this order: first the board stops vouching for epochs to come, and
-        // only then is it decided from which epoch on this core takes part. An
-        // epoch that gets its number in between waits for this core.
         let core = self.core();
-        let current = self.writer.epoch();
-        self.board.ended(core, Epoch(current.0 - 1));
-        let first = self.board.highest().next().max(current);
-        let unparked = loop {
-            match self.writer.unpark(first) {
-                Err(error) if error.is_full() => self.make_room()?,
-                other => break other,
+        let first = match self.unparking {
+            Some(first) => first,
+            None => {
+                // In this order: first the board stops vouching for epochs to
+                // come, and only then is it decided from which epoch on this
+                // core takes part. An epoch that gets its number in between
+                // waits for this core.
+                let current = self.writer.epoch();
+                self.board.ended(core, Epoch(current.0 - 1));
+                let first = self.board.highest().next().max(current);
+                loop {
+                    match self.writer.unpark(first) {
+                        Err(error) if error.is_full() => self.make_room()?,
+                        Err(error) => return Err(error),
+                        Ok(_) => break,
+                    }
+                }
+                self.unparking = Some(first);
+                first
             }
         };
-        if let Err(error) = unparked.and_then(|_| self.writer.sync()) {
-            self.board.parked(core);
-            return Err(error);
-        }
-        self.parked = false;
+        // Whether the record is on the medium is not known until this returns,
+        // so until then epochs wait for this core, and nothing follows it.
+        self.writer.sync()?;
+        (self.parked, self.unparking) = (false, None);
         self.board.ended(core, Epoch(first.0 - 1));
         Ok(())
     }

@@ -42,6 +42,13 @@ pub(crate) fn search<S: Storage>(
     for &segment in later {
         let Some(mut window) = Window::open(layout, log.core, segment, Vec::new())? else { continue };
         let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+        // A file without room for a frame is a creation cut short, whatever it
+        // says it is: a crash can leave in a new file what its blocks held in
+        // their earlier life, the header of another log's segment too.
+        if window.at(layout, BLOCK_LEN as u64, 1)?.is_empty() {
+            evidence.leftover(BLOCK_LEN as u64);
+            continue;
+        }
         match header {
             Ok(SegmentHeader { identity: found, .. })
                 if found.log_id == log.log_id && found.core == log.core && found.segment == segment =>

@@ -1,0 +1,104 @@
+//! Many seeds on all threads, each seed on one; and the report.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::check::Session;
+use super::{Outcome, Profile, Workload, bare, life};
+
+/// A number of crash states to look at, from seed `first` on.
+pub(crate) struct Campaign {
+    pub(crate) first: u64,
+    pub(crate) states: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) states: u64,
+    pub(crate) seeds: u64,
+    pub(crate) slowest: (u64, Duration),
+    pub(crate) took: Duration,
+    /// The lowest seed that broke a promise, and how.
+    pub(crate) violation: Option<(u64, String)>,
+}
+
+impl Campaign {
+    /// Runs seeds until the states are reached or a promise is broken.
+    pub(crate) fn run(&self, profile: impl Fn(u64) -> Profile + Sync) -> Report {
+        let began = Instant::now();
+        let (next, states, stop) = (AtomicU64::new(self.first), AtomicU64::new(0), AtomicBool::new(false));
+        let found = Mutex::new((None::<(u64, String)>, (0, Duration::ZERO)));
+        let work = || {
+            while !stop.load(Ordering::Relaxed) && states.load(Ordering::Relaxed) < self.states {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                let began = Instant::now();
+                let (looked_at, outcome) = run_seed(&profile(seed));
+                states.fetch_add(looked_at, Ordering::Relaxed);
+                let mut found = found.lock().expect("a panic is caught within the seed");
+                if began.elapsed() > found.1.1 {
+                    found.1 = (seed, began.elapsed());
+                }
+                if let Err(error) = outcome {
+                    stop.store(true, Ordering::Relaxed);
+                    if found.0.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+                        found.0 = Some((seed, error));
+                    }
+                }
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+        let (violation, slowest) = found.into_inner().expect("the threads are done");
+        let seeds = next.into_inner() - self.first;
+        Report { states: states.into_inner(), seeds, slowest, took: began.elapsed(), violation }
+    }
+}
+
+/// Runs one seed. Gives the crash states it looked at, and a panic of the
+/// engine as the violation that it is.
+pub(crate) fn run_seed(profile: &Profile) -> (u64, Outcome) {
+    let session = Session { profile, states: 0.into() };
+    let run = || match profile.workload {
+        Workload::Shards | Workload::Faults => life::run(&session),
+        Workload::Bare => bare::run(&session),
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words")))
+    });
+    (session.states.get(), outcome)
+}
+
+/// How many states a run looks at: `COREWAL_CRASH_STATES`, or `default`.
+pub(crate) fn states_from_environment(default: u64) -> u64 {
+    let number = |text: String| text.parse().expect("COREWAL_CRASH_STATES is a number");
+    std::env::var("COREWAL_CRASH_STATES").map_or(default, number)
+}
+
+/// The one seed to replay: `COREWAL_CRASH_SEED`.
+pub(crate) fn seed_from_environment() -> Option<u64> {
+    let number = |text: String| text.parse().expect("COREWAL_CRASH_SEED is a number");
+    std::env::var("COREWAL_CRASH_SEED").ok().map(number)
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rate = self.states as f64 / self.took.as_secs_f64();
+        write!(
+            f,
+            "{} crash states of {} seeds in {:.1} s ({rate:.0}/s), the slowest seed {} took {:.2} s",
+            self.states,
+            self.seeds,
+            self.took.as_secs_f64(),
+            self.slowest.0,
+            self.slowest.1.as_secs_f64()
+        )
+    }
+}

@@ -1,0 +1,172 @@
+//! Crash, open, compare; then sometimes crash the opening itself, open twice,
+//! or go on and crash again.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use corewal::io::{CrashKind, SimSnapshot, SimStorage};
+use corewal::{Error, Recover};
+use fastrand::Rng;
+
+use super::life::Life;
+use super::oracle::{Oracle, Recovered, Store};
+use super::probe::Probe;
+use super::{Outcome, Profile, ensure};
+
+pub(crate) const DIR: &str = "/db";
+/// A file that is in the way on a small disk, and is removed to make room.
+pub(crate) const BALLAST: &str = "/ballast";
+
+/// How deep lives after crashes are nested.
+const MAX_DEPTH: u32 = 2;
+
+/// What the lives of one seed share.
+pub(crate) struct Session<'p> {
+    pub(crate) profile: &'p Profile,
+    /// Crashes that were opened and compared.
+    pub(crate) states: Cell<u64>,
+}
+
+/// The crash that made a disk.
+#[derive(Clone, Copy, Debug)]
+struct Crash {
+    kind: CrashKind,
+    seed: u64,
+}
+
+impl Crash {
+    fn pick(rng: &mut Rng) -> Self {
+        let kind = if rng.u8(0..3) == 0 { CrashKind::Process } else { CrashKind::Power };
+        Self { kind, seed: rng.u64(..) }
+    }
+}
+
+/// Crashes the disk at each of these steps, or at one in `every` of them.
+pub(crate) fn crash_at_each(
+    session: &Session<'_>,
+    snapshots: &[SimSnapshot],
+    oracle: &Oracle,
+    rng: &mut Rng,
+    depth: u32,
+    every: usize,
+) -> Outcome {
+    for snapshot in snapshots {
+        if every > 1 && rng.usize(0..every) > 0 {
+            continue;
+        }
+        crash_at(session, snapshot, oracle, rng, depth)?;
+    }
+    Ok(())
+}
+
+fn crash_at(session: &Session<'_>, snapshot: &SimSnapshot, oracle: &Oracle, rng: &mut Rng, depth: u32) -> Outcome {
+    let crash = Crash::pick(rng);
+    let mut disk = snapshot.crash(crash.kind, crash.seed);
+    let mut power_last = crash.kind == CrashKind::Power;
+    if !power_last && rng.u8(0..4) == 0 {
+        // The page cache survived the first and does not survive the second.
+        disk = disk.snapshot().crash(CrashKind::Power, rng.u64(..));
+        power_last = true;
+    }
+    session.profile.tell(|| format!("{:depth$}crash at step {}: {crash:?}", "", snapshot.step, depth = depth as usize));
+    let outcome = fork(session, disk, power_last, oracle, rng, depth);
+    outcome.map_err(|error| format!("{error}\n  after {crash:?} at step {} (depth {depth})", snapshot.step))
+}
+
+/// Opens a crashed disk and does what a seed can think of with it.
+fn fork(session: &Session<'_>, disk: SimStorage, settled: bool, oracle: &Oracle, rng: &mut Rng, depth: u32) -> Outcome {
+    let recover = if rng.u8(0..4) == 0 { other(session.profile.recover) } else { session.profile.recover };
+    let crash_within = rng.u8(0..5) == 0;
+    disk.record_snapshots(crash_within);
+    let mut after = oracle.clone();
+    let Some((store, first)) = open(session, &disk, &mut after, recover)? else {
+        return Ok(());
+    };
+    disk.record_snapshots(false);
+    let within = disk.take_snapshots();
+    if crash_within && !within.is_empty() {
+        for _ in 0..2 {
+            let snapshot = &within[rng.usize(0..within.len())];
+            let crash = Crash::pick(rng);
+            let disk = snapshot.crash(crash.kind, crash.seed);
+            let again = compare(session, &disk, oracle, recover, settled.then_some(&first));
+            again.map_err(|error| format!("{error}\n  after {crash:?} at step {} of an open", snapshot.step))?;
+        }
+    }
+    match rng.u8(0..10) {
+        0 => {
+            drop(store);
+            let again = compare(session, &disk, &after, recover, Some(&first));
+            again.map_err(|error| format!("{error}\n  at the second of two opens"))
+        }
+        1 | 2 if depth < MAX_DEPTH => {
+            disk.record_snapshots(true);
+            let seed = rng.u64(..);
+            session.profile.tell(|| format!("{:depth$}goes on", "", depth = depth as usize));
+            Life::resume(session, disk, store, after, Rng::with_seed(seed), depth + 1).live()
+        }
+        _ => Ok(()),
+    }
+}
+
+fn other(recover: Recover) -> Recover {
+    match recover {
+        Recover::CompleteEpoch => Recover::Latest,
+        Recover::Latest => Recover::CompleteEpoch,
+    }
+}
+
+/// Opens a disk, compares, and demands what an earlier open gave.
+fn compare(
+    session: &Session<'_>,
+    disk: &SimStorage,
+    oracle: &Oracle,
+    recover: Recover,
+    expected: Option<&Recovered>,
+) -> Outcome {
+    let mut oracle = oracle.clone();
+    let Some((_store, found)) = open(session, disk, &mut oracle, recover)? else {
+        return Ok(());
+    };
+    if let Some(expected) = expected {
+        ensure!(*expected == found, "the first open gave {expected:?}, the next {found:?}");
+    }
+    Ok(())
+}
+
+/// Opens a disk and holds what comes back against the oracle. `None` if a disk
+/// that is too small for anything is too small for this.
+pub(crate) fn open(
+    session: &Session<'_>,
+    disk: &SimStorage,
+    oracle: &mut Oracle,
+    recover: Recover,
+) -> Outcome<Option<(Store, Recovered)>> {
+    session.states.set(session.states.get() + 1);
+    let mut opened = try_open(session, disk, recover);
+    if opened.is_err() && session.profile.disk.capacity_bytes.is_some() {
+        if !disk.remove_file_durably(Path::new(BALLAST)) && opened.as_ref().is_err_and(is_full_disk) {
+            return Ok(None);
+        }
+        opened = try_open(session, disk, recover);
+    }
+    let store = opened.map_err(|error| format!("opening refuses: {error}"))?;
+    session.profile.tell(|| format!("open {recover:?}: {}", store.report));
+    ensure!(!(oracle.created && store.report.created), "a store that existed was created anew");
+    let found = oracle.settle(&store, recover).map_err(|error| format!("{error} ({recover:?})"))?;
+    Ok(Some((store, found)))
+}
+
+pub(crate) fn try_open(session: &Session<'_>, disk: &SimStorage, recover: Recover) -> corewal::Result<Store> {
+    let options = session.profile.options.clone().recover(recover);
+    options.open_on(disk.clone(), DIR, |_| Probe::default())
+}
+
+/// Whether an open failed for want of space.
+fn is_full_disk(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+        Error::Latched { cause } => cause.contains("space"),
+        _ => false,
+    }
+}

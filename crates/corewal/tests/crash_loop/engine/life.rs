@@ -1,0 +1,428 @@
+//! One life: from an open to its end, operation by operation. After each
+//! operation the disk is crashed at every step the operation took.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use corewal::io::{Fault, FaultKind, OperationKind, SimStorage};
+use corewal::{Commit, Epoch, Error, Recover, Shard, TimestampNs};
+use fastrand::Rng;
+
+use super::check::{self, BALLAST, Session, crash_at_each};
+use super::oracle::{Edit, NUMBER, Oracle, Point, Store};
+use super::probe::{Probe, payload};
+use super::profile::pick;
+use super::{Outcome, Workload, ensure};
+
+type TheShard = Shard<Probe, SimStorage>;
+
+/// A process that has the store open.
+pub(crate) struct Life<'s> {
+    session: &'s Session<'s>,
+    disk: SimStorage,
+    /// `None` only while one life ends and the next begins.
+    store: Option<Store>,
+    oracle: Oracle,
+    rng: Rng,
+    depth: u32,
+    /// By core: keys that it owns.
+    keys: Vec<Vec<Vec<u8>>>,
+    /// By core: epochs it was told to end and has not ended.
+    markers: Vec<VecDeque<Epoch>>,
+    /// By core: a failed write or sync was reported.
+    latched: Vec<bool>,
+    /// Payloads are numbered.
+    next_payload: u64,
+}
+
+/// Runs the first life of a seed, from the creation of the store on.
+pub(crate) fn run(session: &Session<'_>) -> Outcome {
+    let profile = session.profile;
+    let mut rng = Rng::with_seed(profile.seed);
+    let disk = profile.new_disk();
+    if profile.disk.capacity_bytes.is_some() {
+        disk.write_file(Path::new(BALLAST), vec![0; 40_000]);
+    }
+    disk.record_snapshots(true);
+    let mut oracle = Oracle::new(profile.cores);
+    let before = oracle.clone();
+    let opened = check::open(session, &disk, &mut oracle, profile.recover)?;
+    crash_at_each(session, &disk.take_snapshots(), &before, &mut rng, 0, 1)
+        .map_err(|error| format!("{error}\n  while the store was created"))?;
+    match opened {
+        Some((store, _)) => Life::resume(session, disk, store, oracle, rng, 0).live(),
+        None => Ok(()),
+    }
+}
+
+impl<'s> Life<'s> {
+    pub(crate) fn resume(
+        session: &'s Session<'s>,
+        disk: SimStorage,
+        store: Store,
+        oracle: Oracle,
+        rng: Rng,
+        depth: u32,
+    ) -> Self {
+        let cores = store.shards.len();
+        let mut keys = vec![Vec::new(); cores];
+        for number in 0..8 * cores {
+            let key = format!("key-{number}").into_bytes();
+            keys[store.store.route(&key).index()].push(key);
+        }
+        let next_payload = u64::from(depth) << 32;
+        let markers = vec![VecDeque::new(); cores];
+        Self {
+            session,
+            disk,
+            store: Some(store),
+            oracle,
+            rng,
+            depth,
+            keys,
+            markers,
+            latched: vec![false; cores],
+            next_payload,
+        }
+    }
+
+    fn open(&self) -> &Store {
+        self.store.as_ref().expect("the store is open")
+    }
+
+    /// Lives until its operations are done, then crashes once more.
+    pub(crate) fn live(mut self) -> Outcome {
+        let operations = match self.depth {
+            0 => self.session.profile.operations,
+            _ => self.rng.usize(3..=14),
+        };
+        for number in 0..operations {
+            let outcome = self.operate();
+            if !outcome.map_err(|error| format!("{error}\n  in operation {number} (depth {})", self.depth))? {
+                return Ok(());
+            }
+        }
+        let last = self.disk.snapshot();
+        crash_at_each(self.session, &[last], &self.oracle, &mut self.rng, self.depth, 1)
+    }
+
+    /// One operation. `false` if the disk is too full to go on.
+    fn operate(&mut self) -> Outcome<bool> {
+        if self.latched.contains(&true) && self.rng.bool() {
+            return self.reopen();
+        }
+        if self.session.profile.workload == Workload::Faults && self.rng.u8(0..8) == 0 {
+            self.plant_fault();
+        }
+        let core = self.rng.usize(0..self.open().shards.len());
+        if self.open().shards[core].is_parked() {
+            match self.rng.u8(0..20) {
+                0..6 => self.unpark(core)?,
+                6..9 => self.end_epoch()?,
+                9 => return self.reopen(),
+                _ => self.plain(core, "poll", |shard| shard.poll().map(drop))?,
+            }
+            return Ok(true);
+        }
+        match self.rng.u8(0..100) {
+            0..30 => self.edit(core)?,
+            30..50 => self.commit(core)?,
+            50..60 => self.plain(core, "poll", |shard| shard.poll().map(drop))?,
+            60..67 => self.plain(core, "request_sync", TheShard::request_sync)?,
+            67..75 => self.plain(core, "sync", |shard| shard.sync().map(drop))?,
+            75..85 => self.end_epoch()?,
+            85..88 => self.deliver_marker(core)?,
+            88..91 => self.park(core)?,
+            91..93 if !self.open().shards[core].log().batch_open() => {
+                let id = self.rng.u64(..);
+                self.plain(core, "checkpoint_mark", |shard| shard.checkpoint_mark(id).map(drop))?;
+            }
+            93..96 => self.session.profile.clock.set(TimestampNs(self.rng.u64(1..2_000_000))),
+            96..98 => return self.reopen(),
+            98.. if !self.latched.contains(&true) => return self.close(),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// Does something to a shard, crashes at each of its steps, and takes in
+    /// what the store says afterwards. `effect` is called if a record was
+    /// appended, with the core's epoch before.
+    fn act(
+        &mut self,
+        core: usize,
+        what: &str,
+        operation: impl FnOnce(&mut TheShard) -> corewal::Result<()>,
+        effect: impl FnOnce(&mut Self, u64),
+    ) -> Outcome {
+        let log = self.open().shards[core].log();
+        let (sequence, epoch) = (log.sequence(), log.epoch().get());
+        let result = operation(&mut self.store.as_mut().expect("the store is open").shards[core]);
+        let log = self.open().shards[core].log();
+        let (appended, now) = (log.sequence() > sequence, log.epoch().get());
+        self.session.profile.tell(|| {
+            let depth = self.depth as usize;
+            let log = self.open().shards[core].log();
+            format!("{:depth$}core {core}: {what}: {result:?}, then {log:?}, step {}", "", self.disk.step())
+        });
+        if appended {
+            effect(self, epoch);
+        }
+        self.oracle.cores[core].ended.extend(epoch..now);
+        self.judge(core, what, result)?;
+        self.crash_now(what)?;
+        self.oracle.observe(self.store.as_ref().expect("the store is open"))
+    }
+
+    /// As `act`, for what appends nothing but ends of epochs.
+    fn plain(
+        &mut self,
+        core: usize,
+        what: &str,
+        operation: impl FnOnce(&mut TheShard) -> corewal::Result<()>,
+    ) -> Outcome {
+        self.act(core, what, operation, |_, _| {})
+    }
+
+    /// Whether a result may be: errors only of faults, and a latch for good.
+    fn judge(&mut self, core: usize, what: &str, result: corewal::Result<()>) -> Outcome {
+        let faults = self.session.profile.workload == Workload::Faults;
+        match result {
+            Ok(()) => ensure!(!self.latched[core], "{what} goes on after a failure"),
+            Err(Error::Latched { .. }) if faults => self.latched[core] = true,
+            Err(Error::Io { .. }) if faults => ensure!(!self.latched[core], "{what} tries again after a failure"),
+            Err(error) => return Err(format!("{what}: {error}")),
+        }
+        Ok(())
+    }
+
+    fn crash_now(&mut self, what: &str) -> Outcome {
+        let snapshots = self.disk.take_snapshots();
+        // Within forks a sample is enough: there are many of them.
+        let every = if self.depth == 0 { 1 } else { 6 };
+        crash_at_each(self.session, &snapshots, &self.oracle, &mut self.rng, self.depth, every)
+            .map_err(|error| format!("{error}\n  during {what}"))
+    }
+
+    fn edit(&mut self, core: usize) -> Outcome {
+        if self.keys[core].is_empty() || self.rng.u8(0..8) == 0 {
+            self.next_payload += 1;
+            let (id, len) = (self.next_payload, self.rng.usize(8..3000));
+            let bytes = payload(id, len);
+            return self.act(
+                core,
+                "payload",
+                |shard| shard.payload(&bytes),
+                |life, _| life.remember(core, Edit::Payload(id)),
+            );
+        }
+        let key = pick(&mut self.rng, &self.keys[core]).clone();
+        if self.rng.u8(0..6) == 0 {
+            let edit = Edit::Delete(key.clone());
+            return self.act(core, "delete", |shard| shard.delete(&key), |life, _| life.remember(core, edit));
+        }
+        // Now and then one that no pooled buffer holds.
+        let len = if self.rng.u8(0..12) == 0 { self.rng.usize(4000..9000) } else { self.rng.usize(0..1500) };
+        let value = vec![self.rng.u8(..); len];
+        let edit = Edit::Put(key.clone(), value.clone());
+        self.act(core, "put", |shard| shard.put(&key, &value), |life, _| life.remember(core, edit))
+    }
+
+    fn remember(&mut self, core: usize, edit: Edit) {
+        self.oracle.cores[core].open_batch.push(edit);
+    }
+
+    fn commit(&mut self, core: usize) -> Outcome {
+        let number = self.oracle.cores[core].next_number;
+        self.oracle.cores[core].next_number += 1;
+        let mut commit = Commit::new().offset_u64(NUMBER, number);
+        if self.rng.bool() {
+            commit = commit.offset(format!("source-{}", self.rng.u8(0..3)), number.to_string());
+        }
+        if self.rng.bool() {
+            commit = commit.watermark(self.rng.i64(-5..1000));
+        }
+        self.act(
+            core,
+            "commit",
+            |shard| shard.commit(&commit).map(drop),
+            |life, epoch| life.remember_commit(core, number, epoch),
+        )
+    }
+
+    fn remember_commit(&mut self, core: usize, number: u64, epoch: u64) {
+        let shard = &self.store.as_ref().expect("the store is open").shards[core];
+        let core = &mut self.oracle.cores[core];
+        let mut point: Point = core.last().clone();
+        for edit in core.open_batch.drain(..) {
+            match edit {
+                Edit::Put(key, value) => drop(point.map.insert(key, value)),
+                Edit::Delete(key) => drop(point.map.remove(&key)),
+                Edit::Payload(id) => point.payloads.push(id),
+            }
+        }
+        // Offsets and watermark as the shard shows them live; that they are
+        // right is for the tests of commits, that they come back is for this.
+        point.offsets.clone_from(shard.offsets());
+        point.watermark = shard.watermark();
+        (point.number, point.epoch) = (number, epoch);
+        (point.end, point.sequence) = (shard.log().appended_lsn().get(), shard.log().sequence().get());
+        core.points.push(Arc::new(point));
+    }
+
+    /// Ends an epoch on all cores, or only on some of them for now.
+    fn end_epoch(&mut self) -> Outcome {
+        if !self.session.profile.markers {
+            self.open().store.announce_epoch();
+            return Ok(());
+        }
+        let epoch = self.open().store.next_epoch();
+        let cores = self.open().shards.len();
+        for core in 0..cores {
+            if !self.open().shards[core].is_parked() {
+                self.markers[core].push_back(epoch);
+            }
+        }
+        let part = if self.rng.bool() { cores } else { self.rng.usize(0..=cores) };
+        for core in 0..part {
+            self.deliver_marker(core)?;
+        }
+        Ok(())
+    }
+
+    fn deliver_marker(&mut self, core: usize) -> Outcome {
+        if self.open().shards[core].is_parked() {
+            self.markers[core].clear();
+            return Ok(());
+        }
+        if self.open().shards[core].log().batch_open() {
+            self.commit(core)?;
+        }
+        let Some(epoch) = self.markers[core].pop_front() else { return Ok(()) };
+        let log = self.open().shards[core].log();
+        if self.latched[core] || log.batch_open() || epoch < log.epoch() {
+            return Ok(());
+        }
+        self.plain(core, "end_epoch", |shard| shard.end_epoch(epoch))
+    }
+
+    fn park(&mut self, core: usize) -> Outcome {
+        if self.open().shards[core].log().batch_open() {
+            self.commit(core)?;
+        }
+        if self.open().shards[core].log().batch_open() {
+            return Ok(());
+        }
+        self.markers[core].clear();
+        self.act(core, "park", TheShard::park, |life, epoch| {
+            life.oracle.cores[core].parked.get_or_insert(epoch);
+        })
+    }
+
+    fn unpark(&mut self, core: usize) -> Outcome {
+        let parked = self.oracle.cores[core].parked;
+        self.act(core, "unpark", TheShard::unpark, |life, _| {
+            let now = life.open().shards[core].log().epoch().get();
+            life.oracle.cores[core].ended.extend(parked.unwrap_or(now)..now);
+        })?;
+        if !self.open().shards[core].is_parked() {
+            self.oracle.cores[core].parked = None;
+        }
+        Ok(())
+    }
+
+    /// The process dies and starts again on the same disk.
+    fn reopen(&mut self) -> Outcome<bool> {
+        self.start_again("a restart", |store| drop(store.shards.drain(..)))
+    }
+
+    /// The store is closed in order and opened again.
+    fn close(&mut self) -> Outcome<bool> {
+        for core in 0..self.open().shards.len() {
+            if self.open().shards[core].log().batch_open() {
+                self.commit(core)?;
+            }
+        }
+        let healthy = self.session.profile.workload != Workload::Faults;
+        let whole = !self.latched.contains(&true) && !self.open().shards.iter().any(|shard| shard.log().batch_open());
+        if !whole {
+            return Ok(true);
+        }
+        let mut closed = Ok(());
+        let go_on = self.start_again("a close", |store| {
+            for shard in store.shards.drain(..) {
+                closed = std::mem::replace(&mut closed, Ok(())).and(shard.close());
+            }
+        })?;
+        if healthy {
+            closed.map_err(|error| format!("close: {error}"))?;
+            let report = &self.open().report;
+            ensure!(report.cores.iter().all(|core| core.cut.is_none()), "something was cut after a close: {report}");
+        }
+        Ok(go_on)
+    }
+
+    /// Ends the life by `end`, and begins the next on the same disk.
+    fn start_again(&mut self, what: &str, end: impl FnOnce(&mut Store)) -> Outcome<bool> {
+        self.session.profile.tell(|| format!("{:depth$}{what}", "", depth = self.depth as usize));
+        // The lock is free once the store itself is gone, too.
+        let mut store = self.store.take().expect("the store is open");
+        end(&mut store);
+        let complete = store.store.complete_epoch().get();
+        drop(store);
+        self.crash_now(what)?;
+        self.oracle.complete = self.oracle.complete.max(complete);
+        let recover = self.session.profile.recover;
+        // With what faults are left, opening may fail, but not harm.
+        let failed = match self.rng.bool() {
+            true => check::try_open(self.session, &self.disk, recover).err(),
+            false => None,
+        };
+        self.disk.clear_faults();
+        if let Some(error) = failed {
+            let fault = matches!(error, Error::Io { .. } | Error::Latched { .. });
+            ensure!(fault && self.session.profile.workload == Workload::Faults, "opening refuses: {error}");
+        }
+        let mut before = self.oracle.clone();
+        let opened = check::open(self.session, &self.disk, &mut self.oracle, recover)?;
+        if let (Some((_, found)), Recover::CompleteEpoch) = (&opened, recover) {
+            before.may_have_rolled_back_to(found.epoch);
+        }
+        let snapshots = self.disk.take_snapshots();
+        let every = if self.depth == 0 { 1 } else { 6 };
+        crash_at_each(self.session, &snapshots, &before, &mut self.rng, self.depth, every)
+            .map_err(|error| format!("{error}\n  while it was opened again"))?;
+        let Some((store, _)) = opened else { return Ok(false) };
+        self.store = Some(store);
+        self.latched.fill(false);
+        self.markers.iter_mut().for_each(VecDeque::clear);
+        // What was found is durable, however it was found.
+        let last = self.disk.snapshot();
+        crash_at_each(self.session, &[last], &self.oracle, &mut self.rng, self.depth, 1)?;
+        Ok(true)
+    }
+
+    fn plant_fault(&mut self) {
+        let errors = [FaultKind::Error(5), FaultKind::Error(28)];
+        let failed_syncs = [
+            FaultKind::Error(5),
+            FaultKind::FailedSyncPagesDropped,
+            FaultKind::FailedSyncPagesKept,
+            FaultKind::FailedSyncHalf,
+        ];
+        let (on, kind) = match self.rng.u8(0..10) {
+            0 => (OperationKind::Write, *pick(&mut self.rng, &errors)),
+            1 | 2 => (OperationKind::Write, FaultKind::ShortWrite),
+            3 | 4 => (OperationKind::Sync, *pick(&mut self.rng, &failed_syncs)),
+            5 => (OperationKind::Settle, *pick(&mut self.rng, &failed_syncs)),
+            6 => (OperationKind::Create, *pick(&mut self.rng, &errors)),
+            7 => (OperationKind::SyncDir, errors[0]),
+            8 => (OperationKind::SetLen, *pick(&mut self.rng, &errors)),
+            _ => (OperationKind::Any, *pick(&mut self.rng, &errors)),
+        };
+        let fault = Fault { on, skip: self.rng.u64(0..5), kind, sticky: self.rng.u8(0..8) == 0 };
+        self.session.profile.tell(|| format!("plant {fault:?}"));
+        self.disk.inject(fault);
+    }
+}

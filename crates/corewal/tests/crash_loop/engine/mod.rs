@@ -1,0 +1,41 @@
+//! The simulated crash loop: a workload runs on the simulated disk, the disk is
+//! crashed at every step of it, every crash is opened, and what comes back is
+//! held against the oracle. Then the fork goes on, and crashes again.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `campaign` | many seeds on all threads, and the report |
+//! | `profile` | what a seed decides: sizes, cores, modes |
+//! | `probe` | the state under test |
+//! | `oracle` | what may come back, and what must |
+//! | `life` | one process that has the store open: the operations |
+//! | `check` | crash, open, compare, go on |
+//! | `bare` | the same for bare writers: truncate, release, reset |
+//!
+//! Everything a seed does is decided by the seed.
+
+#![allow(dead_code, reason = "the crash loop and the canary each use a part")]
+
+mod bare;
+mod campaign;
+mod check;
+mod life;
+mod oracle;
+mod probe;
+mod profile;
+
+pub(crate) use campaign::{Campaign, run_seed, seed_from_environment, states_from_environment};
+pub(crate) use profile::{Profile, Workload};
+
+/// What a seed finds: a broken promise, told in a sentence.
+pub(crate) type Outcome<T = ()> = Result<T, String>;
+
+/// Fails the seed with a message unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+pub(crate) use ensure;

@@ -1,0 +1,92 @@
+//! What a seed decides before the first operation.
+
+use std::sync::Arc;
+
+use corewal::io::{SimOptions, SimStorage};
+use corewal::{LogId, ManualClock, Options, Recover, TimestampNs};
+use fastrand::Rng;
+
+/// What kind of workload a seed runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// Shards on a healthy disk.
+    Shards,
+    /// Shards on a disk that fails now and then.
+    Faults,
+    /// Bare writers: truncate, release, reset.
+    Bare,
+}
+
+/// Everything that stays the same through all lives of one store.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) seed: u64,
+    pub(crate) workload: Workload,
+    pub(crate) cores: u16,
+    pub(crate) options: Options,
+    /// Ends of epochs are sent as numbers; otherwise they are announced.
+    pub(crate) markers: bool,
+    /// The mode in which the workload itself opens; forks try both.
+    pub(crate) recover: Recover,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) disk: SimOptions,
+    pub(crate) operations: usize,
+    pub(crate) verbose: bool,
+}
+
+impl Profile {
+    pub(crate) fn of(seed: u64) -> Self {
+        let workload = match seed % 8 {
+            0..5 => Workload::Shards,
+            5..7 => Workload::Faults,
+            _ => Workload::Bare,
+        };
+        Self::with(seed, workload)
+    }
+
+    pub(crate) fn with(seed: u64, workload: Workload) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0x0070_726f_6669_6c65);
+        let cores = if workload == Workload::Bare { 1 } else { *pick(&mut rng, &[1, 2, 2, 2, 3, 4]) };
+        let buffer_bytes = *pick(&mut rng, &[4096, 4096, 8192]);
+        let segment_bytes = buffer_bytes as u64 * *pick(&mut rng, &[4, 4, 5, 8]);
+        let clock = Arc::new(ManualClock::new(TimestampNs(1_000_000)));
+        let options = Options::new()
+            .cores(cores)
+            .buffers(rng.usize(2..=4))
+            .buffer_bytes(buffer_bytes)
+            .segment_bytes(segment_bytes)
+            .log_id(LogId([rng.u8(..); 16]))
+            .clock(clock.clone())
+            .single_threaded();
+        let capacity = 60_000 + u64::from(cores) * 30_000;
+        let full_disk = workload == Workload::Faults && rng.u8(0..4) == 0;
+        let disk = SimOptions { seed, capacity_bytes: full_disk.then_some(capacity), ..SimOptions::default() };
+        Self {
+            seed,
+            workload,
+            cores,
+            options,
+            markers: rng.bool(),
+            recover: if rng.u8(0..3) > 0 { Recover::CompleteEpoch } else { Recover::Latest },
+            clock,
+            disk,
+            operations: rng.usize(30..=90),
+            verbose: false,
+        }
+    }
+
+    pub(crate) fn new_disk(&self) -> SimStorage {
+        SimStorage::new(self.disk.clone())
+    }
+
+    /// Tells what happens, when one seed is replayed.
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            eprintln!("{}", what());
+        }
+    }
+}
+
+pub(crate) fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
+    &from[rng.usize(0..from.len())]
+}

@@ -1,0 +1,40 @@
+#![allow(
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    reason = "tests: threads and time of the campaign, small numbers"
+)]
+//! Every crash that the simulated disk can make is opened, and must give back
+//! what was acknowledged. See `engine/mod.rs`.
+//!
+//! ```text
+//! COREWAL_CRASH_STATES=100000 cargo test -p corewal --test crash_loop
+//! COREWAL_CRASH_SEED=17 cargo test -p corewal --test crash_loop -- --nocapture
+//! ```
+
+mod engine;
+
+use engine::{Campaign, Profile, run_seed, seed_from_environment, states_from_environment};
+
+/// The first seed, so that a longer run goes on where nobody has been.
+const FIRST_SEED: u64 = 0;
+
+#[test]
+fn every_crash_gives_back_what_was_acknowledged() {
+    if let Some(seed) = seed_from_environment() {
+        let profile = Profile { verbose: true, ..Profile::of(seed) };
+        eprintln!("seed {seed}: {profile:?}");
+        let (states, outcome) = run_seed(&profile);
+        assert!(outcome.is_ok(), "seed {seed}, after {states} crash states: {}", outcome.unwrap_err());
+        return;
+    }
+    let first = std::env::var("COREWAL_CRASH_FIRST").map_or(FIRST_SEED, |text| text.parse().unwrap());
+    let campaign = Campaign { first, states: states_from_environment(20_000) };
+    let report = campaign.run(Profile::of);
+    println!("{report}; from seed {first} on");
+    if let Some((seed, error)) = report.violation {
+        panic!(
+            "seed {seed}: {error}\nreplay it with\n  \
+             COREWAL_CRASH_SEED={seed} cargo test -p corewal --test crash_loop -- --nocapture"
+        );
+    }
+}
