@@ -65,6 +65,11 @@ impl EpochBoard {
         self.ended[core.index()].fetch_or(PARKED, Ordering::AcqRel);
     }
 
+    /// Epochs wait for the core again, from the one after its last on.
+    pub(crate) fn resumed(&self, core: CoreId) {
+        self.ended[core.index()].fetch_and(!PARKED, Ordering::AcqRel);
+    }
+
     /// The newest epoch whose end is durable on every core that takes part; 0
     /// if there is none. If none takes part, the newest that one of them ended:
     /// an epoch that stands in no log would be forgotten by the next open.
@@ -117,7 +122,7 @@ mod tests {
         board.parked(CoreId(1));
         board.ended(CoreId(0), board.number());
         assert_eq!(board.complete(), Epoch(4));
-        board.ended(CoreId(1), Epoch(3));
+        board.resumed(CoreId(1));
         assert_eq!(board.complete(), Epoch(4));
     }
 }

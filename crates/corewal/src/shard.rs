@@ -35,9 +35,9 @@ pub struct Shard<T: State = Keyed, S: Storage = SyncStorage> {
     /// Ends of epochs that are not durable yet, oldest first.
     ending: VecDeque<(Epoch, Lsn)>,
     parked: bool,
-    /// A record that the shard takes part again from this epoch on was
-    /// appended, and is not durable yet.
-    unparking: Option<Epoch>,
+    /// A record that the shard, parked from the first of these epochs on, takes
+    /// part again from the second on was appended, and is not durable yet.
+    unparking: Option<(Epoch, Epoch)>,
 }
 
 impl<T: State, S: Storage> fmt::Debug for Shard<T, S> {
@@ -272,15 +272,15 @@ impl<T: State, S: Storage> Shard<T, S> {
             return Ok(());
         }
         let core = self.core();
-        let first = match self.unparking {
-            Some(first) => first,
+        let (from, first) = match self.unparking {
+            Some(range) => range,
             None => {
                 // In this order: first the board stops vouching for epochs to
                 // come, and only then is it decided from which epoch on this
                 // core takes part. An epoch that gets its number in between
                 // waits for this core.
                 let current = self.writer.epoch();
-                self.board.ended(core, Epoch(current.0 - 1));
+                self.board.resumed(core);
                 let first = self.board.highest().next().max(current);
                 loop {
                     match self.writer.unpark(first) {
@@ -289,15 +289,18 @@ impl<T: State, S: Storage> Shard<T, S> {
                         Ok(_) => break,
                     }
                 }
-                self.unparking = Some(first);
-                first
+                *self.unparking.insert((current, first))
             }
         };
         // Whether the record is on the medium is not known until this returns,
         // so until then epochs wait for this core, and nothing follows it.
         self.writer.sync()?;
         (self.parked, self.unparking) = (false, None);
-        self.board.ended(core, Epoch(first.0 - 1));
+        // What it was parked for counts as ended; nothing does if that is none:
+        // an epoch before may be one that a rollback took back.
+        if from < first {
+            self.board.ended(core, Epoch(first.0 - 1));
+        }
         Ok(())
     }
 
