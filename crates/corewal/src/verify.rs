@@ -141,9 +141,12 @@ impl Verification {
         let mut from = survey.stop.place;
         from.offset = from.offset.max(BLOCK_LEN as u64);
         let mut seen = BTreeSet::new();
+        // Hostile bytes could claim a long frame in every block: checking them
+        // all would take the square of the file's length.
+        let mut budget: u64 = 1 << 30;
         let mut later = survey.later.iter();
         while self.findings.len() < known + FINDINGS_MAX {
-            let Some(place) = next_frame(layout, log, from)? else {
+            let Some(place) = next_frame(layout, log, from, &mut budget)? else {
                 match later.find(|segment| !seen.contains(*segment)) {
                     // Its base LSN is read from its own header.
                     Some(&segment) => match Cursor::new(layout, log, segment, Lsn(u64::MAX))? {
@@ -249,8 +252,13 @@ impl Verification {
 }
 
 /// The next place from `from` on, within the segment, at which an intact frame
-/// stands.
-fn next_frame<S: Storage>(layout: &Layout<S>, log: LogIdentity, from: Place) -> Result<Option<Place>> {
+/// stands. Gives up when `budget` bytes have been checked in vain.
+fn next_frame<S: Storage>(
+    layout: &Layout<S>,
+    log: LogIdentity,
+    from: Place,
+    budget: &mut u64,
+) -> Result<Option<Place>> {
     let Some(mut window) = Window::open(layout, log.core, from.segment, Vec::new())? else {
         return Ok(None);
     };
@@ -263,10 +271,12 @@ fn next_frame<S: Storage>(layout: &Layout<S>, log: LogIdentity, from: Place) -> 
         if header.len() < FRAME_HEADER_LEN {
             return Ok(None);
         }
-        if let Ok(header) = FrameHeader::peek(header, place.lsn())
-            && Frame::decode(window.at(layout, place.offset, header.len)?, seed, place.lsn()).is_ok()
-        {
-            return Ok(Some(place));
+        if let Ok(header) = FrameHeader::peek(header, place.lsn()) {
+            let Some(left) = budget.checked_sub(header.len as u64) else { return Ok(None) };
+            if Frame::decode(window.at(layout, place.offset, header.len)?, seed, place.lsn()).is_ok() {
+                return Ok(Some(place));
+            }
+            *budget = left;
         }
         place.offset += BLOCK_LEN as u64;
     }
