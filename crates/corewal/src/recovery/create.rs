@@ -55,7 +55,13 @@ fn create_dir<S: Storage>(layout: &Layout<S>, path: &Path) -> Result<()> {
 /// there. Also tells whether it was.
 pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) -> Result<(Manifest, bool)> {
     let manifest = match load_manifest(layout) {
-        Ok(manifest) if manifest.state == ManifestState::Ready => return Ok((manifest, false)),
+        Ok(manifest) if manifest.state == ManifestState::Ready => {
+            // A process that died behind its rename may have left it in the
+            // cache alone. Lost to a power cut, the store would be made anew
+            // over what is appended from here on.
+            layout.sync_dir(&layout.dir)?;
+            return Ok((manifest, false));
+        }
         Ok(unfinished) => {
             // Nothing was ever acknowledged, so the caller's wish counts.
             Manifest { cores: options.cores.unwrap_or(unfinished.cores), ..unfinished }
@@ -70,6 +76,7 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
         }
         Err(error) => return Err(error),
     };
+    settle_way(layout)?;
     write_manifest(layout, &manifest)?;
     for core in (0..manifest.cores).map(CoreId) {
         create_dir(layout, &layout.core_dir(core))?;
@@ -79,6 +86,20 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
     let manifest = Manifest { state: ManifestState::Ready, ..manifest };
     write_manifest(layout, &manifest)?;
     Ok((manifest, true))
+}
+
+/// Makes the way to the store durable: an earlier try that died may have made
+/// directories and left them in the cache alone.
+fn settle_way<S: Storage>(layout: &Layout<S>) -> Result<()> {
+    for above in layout.dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match layout.sync_dir(above) {
+            // Where this program may not look, it made nothing either.
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Reads the manifest. Refuses a directory that has logs but no manifest: it
