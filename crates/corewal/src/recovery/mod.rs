@@ -41,7 +41,8 @@ pub(crate) struct OpenedCore<S: Storage, T> {
     pub(crate) writer: Writer<S>,
     pub(crate) state: T,
     pub(crate) progress: Progress,
-    /// The newest epoch that counts as ended in this core's log.
+    /// The newest epoch that counts as ended in this core's log and in all
+    /// others.
     pub(crate) ended: Epoch,
 }
 
@@ -169,7 +170,9 @@ impl<S: Storage> Core<'_, S> {
             duration: Duration::ZERO,
         };
         let rollback = (recovered.rolled_back > 0).then(|| (recovered.end, plan.keep_barriers(next_epoch)));
-        let ended = survey.coverage.newest_up_to(plan.keep_barriers(next_epoch));
+        // An epoch that this core ended and another one did not can never be
+        // complete any more: all of them go on in a later one.
+        let ended = plan.complete;
         let (spans, active) = self.cut(&survey)?;
         let writer = Writer::take_up(
             TakeUp {

@@ -145,10 +145,14 @@ pub(crate) fn open(
     session.states.set(session.states.get() + 1);
     let mut opened = try_open(session, disk, recover);
     if opened.is_err() && session.profile.disk.capacity_bytes.is_some() {
-        if !disk.remove_file_durably(Path::new(BALLAST)) && opened.as_ref().is_err_and(is_full_disk) {
+        // Once there is room, work goes on. (Unless all of the room is taken by
+        // writes that were in flight, which a crash may leave there.)
+        if disk.remove_file_durably(Path::new(BALLAST)) {
+            opened = try_open(session, disk, recover);
+        }
+        if opened.as_ref().is_err_and(is_full_disk) {
             return Ok(None);
         }
-        opened = try_open(session, disk, recover);
     }
     let store = opened.map_err(|error| format!("opening refuses: {error}"))?;
     session.profile.tell(|| format!("open {recover:?}: {}", store.report));
