@@ -115,12 +115,21 @@ pub(super) struct OpenEpoch {
     /// How far the sources were read, by index.
     marks: BTreeMap<usize, Resume>,
     rejected: bool,
+    /// The epoch before had records. If none come for a while, an empty epoch
+    /// follows it: whoever looks into the logs beside us takes a write for
+    /// durable when a later one says so, and must not lag for good.
+    after_records: bool,
 }
 
 impl OpenEpoch {
     /// An epoch that begins now.
     pub(super) fn new() -> Self {
-        Self { began: Instant::now(), records: 0, marks: BTreeMap::new(), rejected: false }
+        Self { began: Instant::now(), records: 0, marks: BTreeMap::new(), rejected: false, after_records: false }
+    }
+
+    /// Whether it ends when its time is over.
+    fn is_due_in_time(&self) -> bool {
+        self.records > 0 || self.after_records
     }
 }
 
@@ -193,7 +202,9 @@ impl Reader<'_> {
     /// How long to wait before the files are looked at again.
     fn patience(&self) -> Duration {
         match self.every {
-            EpochEvery::Time(time) if self.open.records > 0 => time.saturating_sub(self.open.began.elapsed()).min(POLL),
+            EpochEvery::Time(time) if self.open.is_due_in_time() => {
+                time.saturating_sub(self.open.began.elapsed()).min(POLL)
+            }
             _ => POLL,
         }
     }
@@ -253,7 +264,7 @@ impl Reader<'_> {
         }
         self.show.moved(index, source.position(), self.counts.records);
         if let EpochEvery::Time(time) = self.every
-            && self.open.records > 0
+            && self.open.is_due_in_time()
             && self.open.began.elapsed() >= time
         {
             self.mark(index, source, end);
@@ -314,6 +325,7 @@ impl Reader<'_> {
             commit = commit.offset_u64(name, length);
         }
         let open = std::mem::replace(&mut self.open, OpenEpoch::new());
+        self.open.after_records = open.records > 0;
         for (index, mark) in &open.marks {
             let spec = &self.sources[*index];
             if let Some(name) = spec.name() {
