@@ -82,14 +82,13 @@ pub(crate) fn survey<S: Storage>(layout: &Layout<S>, log: LogIdentity, limit: Ls
         let mut survey = scan(layout, log, segment, limit)?;
         let last = survey.segments.last().map_or(segment, |span| span.id);
         let next = ids.partition_point(|&id| id <= last.max(survey.stop.place.segment));
-        // A release whose removals a crash left half done shows as a gap that
-        // the log behind the gap vouches for.
-        if survey.stop.reason == StopReason::NextMissing && next < ids.len() {
-            let behind = scan(layout, log, ids[next], limit)?;
-            if behind.begins_where_it_says() {
-                first = next;
-                continue;
-            }
+        // A release whose removals a crash left half done shows as gaps that
+        // the log behind the last of them vouches for.
+        if survey.stop.reason == StopReason::NextMissing
+            && let Some(begin) = begin_behind_gaps(layout, log, &ids, next, limit)?
+        {
+            first = begin;
+            continue;
         }
         survey.later = ids[next..].to_vec();
         // What was released, and what a repair jumped over: nothing leads there.
@@ -103,6 +102,28 @@ pub(crate) fn survey<S: Storage>(layout: &Layout<S>, log: LogIdentity, limit: Ls
         survey.judge(layout, log)?;
         return Ok(survey);
     }
+}
+
+/// The first of `ids`, from `next` on, where a log begins that says so.
+fn begin_behind_gaps<S: Storage>(
+    layout: &Layout<S>,
+    log: LogIdentity,
+    ids: &[SegmentId],
+    mut next: usize,
+    limit: Lsn,
+) -> Result<Option<usize>> {
+    while let Some(&segment) = ids.get(next) {
+        let behind = scan(layout, log, segment, limit)?;
+        if behind.begins_where_it_says() {
+            return Ok(Some(next));
+        }
+        if behind.stop.reason != StopReason::NextMissing {
+            return Ok(None);
+        }
+        let last = behind.segments.last().map_or(segment, |span| span.id);
+        next = ids.partition_point(|&id| id <= last);
+    }
+    Ok(None)
 }
 
 fn scan<S: Storage>(layout: &Layout<S>, log: LogIdentity, first: SegmentId, limit: Lsn) -> Result<Survey> {
