@@ -173,12 +173,24 @@ impl Options {
     /// of cores; [`Error::NotAStore`] if it is none and may not be created;
     /// [`Error::BadOption`]; [`Error::Io`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Opened> {
-        self.open_on(SyncStorage, dir, |_| Keyed::default())
+        self.open_with(dir, |_| Keyed::default())
     }
 
-    /// As [`Options::open`], on another backend, with a state of the user's:
-    /// `state` makes the empty state of each core, which opening then brings up
-    /// to date by [`State::apply`].
+    /// As [`Options::open`], with a state of the user's: `state` makes the empty
+    /// state of each core, which opening then brings up to date by
+    /// [`State::apply`].
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_with<T: State>(
+        self,
+        dir: impl AsRef<Path>,
+        state: impl Fn(corewal_format::CoreId) -> T + Send + Sync,
+    ) -> Result<Opened<T>> {
+        self.open_on(SyncStorage, dir, state)
+    }
+
+    /// As [`Options::open_with`], on another backend.
     ///
     /// # Errors
     /// As [`Options::open`].

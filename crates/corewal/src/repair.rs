@@ -343,7 +343,9 @@ impl<S: Storage> Cut<'_, S> {
         for &segment in survey.later.iter().chain([&survey.stop.place.segment]) {
             used = used.max(self.end_of(segment));
         }
-        let base_lsn = Lsn(used.0.next_multiple_of(BLOCK_LEN as u64) + BLOCK_LEN as u64);
+        // The jump itself takes a block, behind a header if its segment has to
+        // be made again.
+        let base_lsn = Lsn(used.0.next_multiple_of(BLOCK_LEN as u64) + 2 * BLOCK_LEN as u64);
         // No record is shorter than its header, so no more than this many
         // sequences can have been given out in the bytes that are lost.
         let lost = (base_lsn.0 - survey.end().0.min(base_lsn.0)) / corewal_format::RECORD_HEADER_LEN as u64;

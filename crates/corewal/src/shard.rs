@@ -194,19 +194,31 @@ impl<T: State, S: Storage> Shard<T, S> {
         Ok(())
     }
 
-    /// Moves everything on without waiting: hands over what has been appended,
-    /// takes in what has completed, and ends the epochs that the store has
-    /// announced, unless a batch is open. Returns the durable position.
+    /// Moves everything on without waiting: takes in what has completed, starts
+    /// the sync that is due, and ends the epochs that the store has announced,
+    /// unless a batch is open. Hands nothing over by itself: full buffers go
+    /// with the next append that needs one, the rest with [`Shard::submit`] or
+    /// a sync. Cheap enough to call once a turn of an event loop. Returns the
+    /// durable position.
     ///
     /// # Errors
     /// [`Error::Latched`]; [`Error::Io`] if the next segment cannot be created,
     /// after which nothing is lost and calling again tries again.
     pub fn poll(&mut self) -> Result<Lsn> {
         self.end_announced()?;
-        self.writer.submit()?;
         let durable = self.writer.poll()?;
         self.report_ended();
         Ok(durable)
+    }
+
+    /// Hands everything appended so far to the operating system, without making
+    /// it durable. Each call that has something to hand over writes at least one
+    /// block of 4 KiB, so call it per batch of commits and not per record.
+    ///
+    /// # Errors
+    /// As [`Shard::poll`].
+    pub fn submit(&mut self) -> Result<()> {
+        self.writer.submit()
     }
 
     /// Asks for everything appended so far to become durable, without waiting

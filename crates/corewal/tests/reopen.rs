@@ -210,3 +210,21 @@ fn truncate_release_and_reset_are_durable_and_reuse_nothing() {
     let files = std::fs::read_dir(dir.path().join("core-0000")).unwrap().count();
     assert_eq!(files, 1, "one segment is left");
 }
+
+#[test]
+fn a_log_emptied_by_reset_keeps_its_epoch() {
+    // The epoch was known from barriers and openings alone. A reset took them
+    // all away, the log went on in epoch 1, and the open after that found an
+    // epoch that had gone back, and called the log corrupt.
+    let dir = tempfile::tempdir().unwrap();
+    let open = || options().open_writers(corewal::io::SyncStorage, dir.path()).unwrap().0;
+    let mut writers = open();
+    for epoch in 1..10 {
+        writers[0].barrier(Epoch(epoch), Epoch(0)).unwrap();
+    }
+    writers[0].reset().unwrap();
+    drop(writers);
+    for _ in 0..3 {
+        assert!(open()[0].epoch() >= Epoch(10));
+    }
+}

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::bytes::{put, u16_at, u32_at, u64_at};
-use crate::limit::MAX_FRAME_LEN;
+use crate::limit::{MAX_EPOCH, MAX_FRAME_LEN};
 use crate::record::{Entries, RECORD_HEADER_LEN};
 use crate::{Epoch, Lsn, Opening, Sequence, TimestampNs};
 
@@ -179,7 +179,7 @@ impl<'a> Frame<'a> {
             () if end.is_none() => field("LSN"),
             () if header.records == 0 => field("records"),
             () if header.fields.durable_lsn > lsn => field("durable LSN"),
-            () if header.fields.epoch.0 == 0 => field("epoch"),
+            () if header.fields.epoch.0 == 0 || header.fields.epoch > MAX_EPOCH => field("epoch"),
             () if header.fields.opening.0 == 0 => field("opening"),
             () if header.fields.sequence.0.checked_add(u64::from(header.records)).is_none() => field("sequence"),
             () if u16_at(frame, FLAGS_AT) & !FLAG_SEALED != 0 => field("flags"),

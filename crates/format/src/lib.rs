@@ -33,7 +33,8 @@ mod types;
 pub use commit::{CommitRef, OffsetRef, Offsets, encode_commit_body};
 pub use frame::{FRAME_HEADER_LEN, Frame, FrameError, FrameFields, FrameHeader, finish_frame};
 pub use limit::{
-    BLOCK_LEN, MAX_CORES, MAX_FRAME_LEN, MAX_KEY_LEN, MAX_OFFSET_FIELD_LEN, MAX_OFFSETS, MAX_VALUE_LEN, block_align,
+    BLOCK_LEN, MAX_CORES, MAX_EPOCH, MAX_FRAME_LEN, MAX_KEY_LEN, MAX_OFFSET_FIELD_LEN, MAX_OFFSETS, MAX_VALUE_LEN,
+    block_align,
 };
 pub use manifest::{Manifest, ManifestError, ManifestState};
 pub use record::{Entries, Entry, RECORD_HEADER_LEN, Record, RecordError};

@@ -1,6 +1,7 @@
 //! Size limits. One set, for the writer and the reader alike: what the writer
 //! accepts, the reader accepts.
 
+use crate::Epoch;
 use crate::frame::FRAME_HEADER_LEN;
 use crate::record::RECORD_HEADER_LEN;
 
@@ -23,6 +24,10 @@ pub const MAX_OFFSETS: usize = 4096;
 
 /// Longest name, and longest value, of a source offset, in bytes.
 pub const MAX_OFFSET_FIELD_LEN: usize = 1024;
+
+/// The last epoch. Far out of reach, and low enough that arithmetic on epochs
+/// cannot overflow.
+pub const MAX_EPOCH: Epoch = Epoch(u64::MAX >> 1);
 
 /// Most cores of one store.
 pub const MAX_CORES: u16 = 1024;

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::bytes::{put, u16_at, u32_at, u64_at};
 use crate::commit::CommitRef;
 use crate::frame::FrameHeader;
-use crate::limit::{MAX_KEY_LEN, MAX_VALUE_LEN};
+use crate::limit::{MAX_EPOCH, MAX_KEY_LEN, MAX_VALUE_LEN};
 use crate::{Epoch, Lsn, SegmentId, Sequence};
 
 /// Bytes of a record's header: operation, a zero, key length, value length.
@@ -250,26 +250,30 @@ impl<'a> Record<'a> {
             if body.len() == len { Ok(()) } else { Err(RecordError::Malformed { what: "a body of the wrong length" }) }
         };
         let number = || sized(8).map(|()| u64_at(body, 0));
-        let epoch = || match number()? {
+        // "None yet" is 0 where an epoch is looked back at, and nothing else is.
+        let past = |epoch| match Epoch(epoch) {
+            epoch if epoch > MAX_EPOCH => Err(RecordError::Malformed { what: "an epoch out of range" }),
+            epoch => Ok(epoch),
+        };
+        let named = |epoch| match epoch {
             0 => Err(RecordError::Malformed { what: "epoch 0" }),
-            epoch => Ok(Epoch(epoch)),
+            epoch => past(epoch),
         };
         Ok(match op {
             OP_PAYLOAD => Self::Payload(body),
             OP_COMMIT => Self::Commit(CommitRef::parse(body)?),
             OP_CHECKPOINT_MARK => Self::CheckpointMark { id: number()? },
-            OP_PARK => Self::Park { epoch: epoch()? },
-            OP_UNPARK => Self::Unpark { epoch: epoch()? },
-            OP_OPEN => Self::Open { epoch: epoch()? },
-            OP_CLOSE => Self::Close { complete: Epoch(number()?) },
+            OP_PARK => Self::Park { epoch: named(number()?)? },
+            OP_UNPARK => Self::Unpark { epoch: named(number()?)? },
+            OP_OPEN => Self::Open { epoch: named(number()?)? },
+            OP_CLOSE => Self::Close { complete: past(number()?)? },
             OP_BARRIER | OP_ROLLBACK | OP_RELEASE => {
                 sized(16)?;
                 let (first, second) = (u64_at(body, 0), u64_at(body, 8));
                 match op {
-                    OP_ROLLBACK => Self::Rollback { to: Lsn(first), epoch: Epoch(second) },
-                    OP_RELEASE => Self::Release { to: Lsn(first), epoch: Epoch(second) },
-                    _ if first == 0 => return Err(RecordError::Malformed { what: "epoch 0" }),
-                    _ => Self::Barrier { epoch: Epoch(first), complete: Epoch(second) },
+                    OP_ROLLBACK => Self::Rollback { to: Lsn(first), epoch: past(second)? },
+                    OP_RELEASE => Self::Release { to: Lsn(first), epoch: past(second)? },
+                    _ => Self::Barrier { epoch: named(first)?, complete: past(second)? },
                 }
             }
             OP_REPAIR => {
@@ -278,7 +282,7 @@ impl<'a> Record<'a> {
                     segment: SegmentId(u64_at(body, 0)),
                     base_lsn: Lsn(u64_at(body, 8)),
                     sequence: Sequence(u64_at(body, 16)),
-                    forgiven: Epoch(u64_at(body, 24)),
+                    forgiven: past(u64_at(body, 24))?,
                 }
             }
             found => return Err(RecordError::UnknownOperation { found }),

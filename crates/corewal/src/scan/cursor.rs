@@ -221,6 +221,10 @@ impl<'l, S: Storage> Cursor<'l, S> {
         };
         let block = window.at(self.layout, 0, BLOCK_LEN)?;
         let identity = match SegmentHeader::decode(block) {
+            Ok(header) if header.cores != self.log.cores => {
+                let detail = format!("it belongs to a store of {} core(s)", header.cores);
+                return stop(StopReason::Foreign { detail });
+            }
             Ok(header) => header.identity,
             Err(error) => return stop(StopReason::Header(error)),
         };
@@ -271,11 +275,15 @@ impl<'l, S: Storage> Cursor<'l, S> {
         }
         Self::follow(&mut self.place, &mut self.join, &frame);
         if frame.header.fields.sealed {
-            self.entered_by_seal = true;
             let (next, sequence) = successor(&frame, self.place);
+            if next.segment <= place.segment || next.base_lsn < self.place.lsn() {
+                self.place = place;
+                return stop(StopReason::Unjoined { what: "it leads back to where the log has been" });
+            }
+            self.entered_by_seal = true;
             self.place = next;
             if let (Some(sequence), Some(previous)) = (sequence, &mut self.join.previous) {
-                previous.1 = sequence;
+                previous.1 = previous.1.max(sequence);
             }
         }
         Ok(Step::Frame(frame, place))

@@ -210,6 +210,8 @@ impl Survey {
         if let Some(error) = checked.find_map(std::result::Result::err) {
             return Err(error);
         }
+        // A log whose beginning was released has no other record of it.
+        self.epoch = self.epoch.max(fields.epoch);
         self.sequence = Sequence(fields.sequence.0 + u64::from(frame.header.records));
         for entry in frame.entries().flatten() {
             self.take_entry(&entry);

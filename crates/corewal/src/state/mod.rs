@@ -47,8 +47,7 @@ pub enum Change<'a> {
 ///
 /// # fn main() -> corewal::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();
-/// let storage = corewal::io::SyncStorage::default();
-/// let mut opened = Options::new().cores(1).open_on(storage, dir.path(), |_| Count::default())?;
+/// let mut opened = Options::new().cores(1).open_with(dir.path(), |_| Count::default())?;
 /// opened.shards[0].payload(b"something happened")?;
 /// assert_eq!(opened.shards[0].state().0, 1);
 /// # Ok(())

@@ -486,7 +486,8 @@ impl<S: Storage> Writer<S> {
         let alone = self.finished.len() == 1 && self.ledger.settled() && !self.finished[0].sealed;
         self.submit_finished(alone)?;
         self.ledger.want_durable(self.ledger.submitted());
-        self.start_sync()
+        self.start_sync()?;
+        Ok(())
     }
 
     /// Takes in what has completed, without blocking, and starts the sync that
@@ -522,7 +523,18 @@ impl<S: Storage> Writer<S> {
         Ok(self.ledger.durable())
     }
 
-    fn drive(&mut self, wait: Wait) -> Result<Lsn> {
+    fn drive(&mut self, mut wait: Wait) -> Result<Lsn> {
+        loop {
+            self.take_completions(wait)?;
+            if !self.start_sync()? {
+                return Ok(self.ledger.durable());
+            }
+            // A blocking backend has the sync that was just started done.
+            wait = Wait::No;
+        }
+    }
+
+    fn take_completions(&mut self, wait: Wait) -> Result<()> {
         self.check_latch()?;
         let mut completions = std::mem::take(&mut self.completions);
         let polled = self.io.poll(wait, &mut completions);
@@ -534,9 +546,7 @@ impl<S: Storage> Writer<S> {
             outcome = outcome.and(taken);
         }
         self.completions = completions;
-        outcome?;
-        self.start_sync()?;
-        Ok(self.ledger.durable())
+        outcome
     }
 
     fn take(&mut self, completion: Completion) -> Result<()> {
@@ -618,9 +628,10 @@ impl<S: Storage> Writer<S> {
         self.last_sync = Some(self.clock.now());
     }
 
-    fn start_sync(&mut self) -> Result<()> {
+    /// Starts the sync that is due; `false` if none is.
+    fn start_sync(&mut self) -> Result<bool> {
         let Some((from, to)) = self.ledger.sync_due() else {
-            return Ok(());
+            return Ok(false);
         };
         let files: Vec<_> = self.files.touched(from, to).cloned().collect();
         let mut tokens = Vec::with_capacity(files.len());
@@ -634,7 +645,7 @@ impl<S: Storage> Writer<S> {
         if self.planted.sync_acknowledged_early() {
             self.planted_early_acknowledgement();
         }
-        Ok(())
+        Ok(true)
     }
 
     #[cfg(feature = "planted-bugs")]
