@@ -10,8 +10,11 @@ pub enum PlantedBug {
     /// The durable position moves when a sync is submitted instead of when it
     /// completes.
     SyncAcknowledgedEarly,
-    /// Recovery appends behind a torn tail without cutting it.
-    TornTailKept,
+    /// Recovery trusts what it reads at a log's end, though it may stand in the
+    /// cache alone.
+    TailNotSettled,
+    /// A segment is sealed before the next one is there.
+    SealBeforeSuccessor,
     /// The newest epoch of any core is taken for complete.
     EpochOfTheFastestCore,
 }
@@ -29,8 +32,12 @@ impl Planted {
         self.bug == Some(PlantedBug::SyncAcknowledgedEarly)
     }
 
-    pub(crate) fn torn_tail_kept(self) -> bool {
-        self.bug == Some(PlantedBug::TornTailKept)
+    pub(crate) fn tail_not_settled(self) -> bool {
+        self.bug == Some(PlantedBug::TailNotSettled)
+    }
+
+    pub(crate) fn seal_before_successor(self) -> bool {
+        self.bug == Some(PlantedBug::SealBeforeSuccessor)
     }
 
     pub(crate) fn epoch_of_the_fastest_core(self) -> bool {
@@ -44,7 +51,11 @@ impl Planted {
         false
     }
 
-    pub(crate) const fn torn_tail_kept(self) -> bool {
+    pub(crate) const fn tail_not_settled(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn seal_before_successor(self) -> bool {
         false
     }
 

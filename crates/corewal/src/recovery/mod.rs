@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::Options;
 use crate::parallel::for_each_core;
+use crate::planted::Planted;
 use crate::report::{CoreReport, Cut, RecoveryReport, RolledBack};
 use crate::route::Router;
 use crate::scan::{LogIdentity, SegmentSpan, Survey, survey};
@@ -79,7 +80,9 @@ pub(crate) fn open<S: Storage, T: State>(
     let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
     let identity = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
 
-    let surveys = for_each_core(options.inline, cores, |core| survey_settled(&layout, identity(core), &*clock));
+    let surveys = for_each_core(options.inline, cores, |core| {
+        survey_settled(&layout, identity(core), &*clock, options.planted)
+    });
     let surveys: Vec<(Survey, Duration)> = surveys.into_iter().collect::<Result<_>>()?;
     if let Some(damage) = surveys.iter().find_map(|(survey, _)| survey.damage(&layout)) {
         return Err(Error::Damaged(Box::new(damage)));
@@ -127,10 +130,15 @@ fn since(clock: &dyn Clock, began: corewal_format::TimestampNs) -> Duration {
 
 /// Surveys a core's log and makes sure that what was read is what the medium
 /// holds.
-fn survey_settled<S: Storage>(layout: &Layout<S>, log: LogIdentity, clock: &dyn Clock) -> Result<(Survey, Duration)> {
+fn survey_settled<S: Storage>(
+    layout: &Layout<S>,
+    log: LogIdentity,
+    clock: &dyn Clock,
+    planted: Planted,
+) -> Result<(Survey, Duration)> {
     let began = clock.now();
     let mut found = survey(layout, log, Lsn(u64::MAX))?;
-    if !settle::settle(layout, log, &found)? {
+    if !planted.tail_not_settled() && !settle::settle(layout, log, &found)? {
         found = survey(layout, log, Lsn(u64::MAX))?;
     }
     Ok((found, since(clock, began)))
@@ -220,7 +228,7 @@ impl<S: Storage> Core<'_, S> {
         let file = self.layout.open(&path, OpenMode::ReadWrite)?;
         let storage = &self.layout.storage;
         let len = storage.len(&file).map_err(|error| Error::io("look at", &path, error))?;
-        if len > place.offset && survey.evidence.bytes > 0 && !self.options.planted.torn_tail_kept() {
+        if len > place.offset && survey.evidence.bytes > 0 {
             storage.set_len(&file, place.offset).map_err(|error| Error::io("cut", &path, error))?;
             storage.settle(&file, place.offset).map_err(|error| Error::io("sync", &path, error))?;
         }

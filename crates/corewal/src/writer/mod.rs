@@ -443,19 +443,22 @@ impl<S: Storage> Writer<S> {
         while let Some(frame) = self.finished.front() {
             // The successor is durable before the seal can be: a sealed segment
             // without successor is never the work of a crash.
-            let successor = if frame.sealed {
-                let end = frame.lsn.plus(frame.len as u64);
-                Some(create_segment(&self.layout, self.log, self.files.active().identity.segment.next(), end)?)
-            } else {
-                None
-            };
+            let end = frame.lsn.plus(frame.len as u64);
+            let sealed = frame.sealed;
+            let planted = sealed && self.planted.seal_before_successor();
+            let successor = if sealed && !planted { Some(self.create_successor(end)?) } else { None };
             let frame = self.finished.pop_front().expect("peeked above");
             self.submit_frame(frame, data_sync)?;
+            let successor = if planted { Some(self.create_successor(end)?) } else { successor };
             if let Some(segment) = successor {
                 self.files.push(segment);
             }
         }
         Ok(())
+    }
+
+    fn create_successor(&self, end: Lsn) -> Result<OpenSegment<S::File>> {
+        create_segment(&self.layout, self.log, self.files.active().identity.segment.next(), end)
     }
 
     fn submit_frame(&mut self, frame: Finished, data_sync: bool) -> Result<()> {
