@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use corewal::io::SyncStorage;
 use corewal::{Change, Commit, Opened, Options, Recover, Result, State};
 
 /// The balance of each account.
@@ -48,7 +47,7 @@ impl State for Accounts {
 /// The cores of this store are independent, so it takes all that each of them
 /// has committed and needs no epochs.
 fn open(dir: &Path) -> Result<Opened<Accounts>> {
-    Options::new().cores(1).recover(Recover::Latest).open_on(SyncStorage, dir, |_core| Accounts::default())
+    Options::new().cores(1).recover(Recover::Latest).open_with(dir, |_core| Accounts::default())
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
