@@ -128,7 +128,8 @@ impl<'s> Life<'s> {
         match self.rng.u8(0..100) {
             0..30 => self.edit(core)?,
             30..50 => self.commit(core)?,
-            50..60 => self.plain(core, "poll", |shard| shard.poll().map(drop))?,
+            50..56 => self.plain(core, "poll", |shard| shard.poll().map(drop))?,
+            56..60 => self.plain(core, "submit", TheShard::submit)?,
             60..67 => self.plain(core, "request_sync", TheShard::request_sync)?,
             67..75 => self.plain(core, "sync", |shard| shard.sync().map(drop))?,
             75..85 => self.end_epoch()?,
@@ -243,15 +244,16 @@ impl<'s> Life<'s> {
         if self.rng.bool() {
             commit = commit.watermark(self.rng.i64(-5..1000));
         }
+        let begin = self.open().shards[core].log().appended_lsn().get();
         self.act(
             core,
             "commit",
             |shard| shard.commit(&commit).map(drop),
-            |life, epoch| life.remember_commit(core, number, epoch),
+            |life, epoch| life.remember_commit(core, number, epoch, begin),
         )
     }
 
-    fn remember_commit(&mut self, core: usize, number: u64, epoch: u64) {
+    fn remember_commit(&mut self, core: usize, number: u64, epoch: u64, begin: u64) {
         let shard = &self.store.as_ref().expect("the store is open").shards[core];
         let core = &mut self.oracle.cores[core];
         let mut point: Point = core.last().clone();
@@ -266,7 +268,7 @@ impl<'s> Life<'s> {
         // right is for the tests of commits, that they come back is for this.
         point.offsets.clone_from(shard.offsets());
         point.watermark = shard.watermark();
-        (point.number, point.epoch) = (number, epoch);
+        (point.number, point.epoch, point.begin) = (number, epoch, begin);
         (point.end, point.sequence) = (shard.log().appended_lsn().get(), shard.log().sequence().get());
         core.points.push(Arc::new(point));
     }

@@ -29,7 +29,9 @@ pub(crate) struct Point {
     pub(crate) offsets: Offsets,
     pub(crate) watermark: Option<i64>,
     pub(crate) epoch: u64,
-    /// Position and sequence after the commit.
+    /// Positions that the commit lies between (its own, unless ends of epochs
+    /// followed it at once), and the sequence after it.
+    pub(crate) begin: u64,
     pub(crate) end: u64,
     pub(crate) sequence: u64,
 }
@@ -194,7 +196,7 @@ impl CoreOracle {
     /// Positions, sequences and epochs go on where they were, or later.
     fn settle_positions(&self, log: &corewal::Writer<SimStorage>, point: &Point, epoch: u64) -> Outcome {
         let (durable, appended) = (log.durable_lsn().get(), log.appended_lsn().get());
-        let must = self.durable_lsn.max(point.end);
+        let must = self.durable_lsn.max(point.begin);
         ensure!(durable > must, "LSN {must} was durable, the log goes on from {durable}");
         // Behind a sealed segment the next record stands after a header.
         let settled = durable == appended || durable + BLOCK_LEN as u64 == appended;
