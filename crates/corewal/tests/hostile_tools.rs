@@ -128,7 +128,7 @@ proptest! {
             prop_assert!(!quiet, "open refuses and verify finds nothing: {error}");
         }
         if let Ok(done) = repair_on(disk.clone(), DIR, true) {
-            let opened = options().open_on(disk.clone(), DIR, |_| Keyed::default());
+            let opened = options().open_on(disk, DIR, |_| Keyed::default());
             let opened = opened.map_err(|error| TestCaseError::fail(format!("{error} after {done:?}")))?;
             prop_assert_eq!(opened.report.complete_epoch, done.complete_epoch);
             let offsets: Vec<_> = opened.shards.iter().map(|shard| shard.offset_u64("input")).collect();

@@ -1,0 +1,245 @@
+//! Driving: finished frames go to the backend, completions come back, the
+//! written and the durable position move.
+
+use corewal_format::{BLOCK_LEN, Lsn, block_align};
+use corewal_io::{AlignedBuf, Completion, Operation, Storage, StorageIo, Token, Wait};
+
+use super::building::Finished;
+use super::ledger::Role;
+use super::{Destination, OpenSegment, Writer, create_segment};
+use crate::error::Result;
+
+impl<S: Storage> Writer<S> {
+    /// Hands everything appended to the backend and returns without waiting
+    /// for it to become durable. (A blocking backend has written it by then.)
+    ///
+    /// # Errors
+    /// [`Error::Latched`]; [`Error::Io`] if the next segment cannot be created:
+    /// nothing is lost, and calling again tries again.
+    pub fn submit(&mut self) -> Result<()> {
+        self.check_latch()?;
+        self.finish();
+        self.submit_finished(false)
+    }
+
+    fn submit_finished(&mut self, data_sync: bool) -> Result<()> {
+        while let Some(frame) = self.finished.front() {
+            // The successor is durable before the seal can be: a sealed segment
+            // without successor is never the work of a crash.
+            let end = frame.lsn.plus(frame.len as u64);
+            let sealed = frame.sealed;
+            let planted = sealed && self.planted.seal_before_successor();
+            let successor = if sealed && !planted { Some(self.create_successor(end)?) } else { None };
+            let frame = self.finished.pop_front().expect("peeked above");
+            self.submit_frame(frame, data_sync)?;
+            let successor = if planted { Some(self.create_successor(end)?) } else { successor };
+            if let Some(segment) = successor {
+                self.files.push(segment);
+            }
+        }
+        Ok(())
+    }
+
+    fn create_successor(&self, end: Lsn) -> Result<OpenSegment<S::File>> {
+        create_segment(&self.layout, self.log, self.files.active().identity.segment.next(), end)
+    }
+
+    fn submit_frame(&mut self, frame: Finished, data_sync: bool) -> Result<()> {
+        let Finished { buffer, len, lsn, .. } = frame;
+        let active = self.files.active();
+        let offset = lsn.0 - active.identity.base_lsn.0;
+        assert!(offset >= BLOCK_LEN as u64 && len == block_align(len));
+        let file = active.file.clone();
+        let operation = Operation::Write { file: file.clone(), offset, buffer, range: 0..len, data_sync };
+        let token = match self.io.submit(operation) {
+            Ok(token) => token,
+            Err(error) => return Err(self.latch("submit a write", &error)),
+        };
+        self.ledger.write_submitted(token, lsn, lsn.plus(len as u64), data_sync);
+        self.destinations.push(Destination { token, file, offset, written: 0, len, data_sync });
+        Ok(())
+    }
+
+    /// Asks for everything appended so far to become durable, without waiting:
+    /// [`Writer::poll`] drives it on.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`].
+    pub fn request_sync(&mut self) -> Result<()> {
+        self.check_latch()?;
+        self.finish();
+        // A single frame behind a durable log can carry its own sync.
+        let alone = self.finished.len() == 1 && self.ledger.settled() && !self.finished[0].sealed;
+        self.submit_finished(alone)?;
+        self.ledger.want_durable(self.ledger.submitted());
+        self.start_sync()?;
+        Ok(())
+    }
+
+    /// Takes in what has completed, without blocking, and starts the sync that
+    /// is due. Returns the durable position.
+    ///
+    /// # Errors
+    /// [`Error::Latched`], now and from now on, if a write or a sync failed.
+    pub fn poll(&mut self) -> Result<Lsn> {
+        self.drive(Wait::No)
+    }
+
+    /// As [`Writer::poll`], but blocks until something in flight has completed.
+    ///
+    /// # Errors
+    /// As [`Writer::poll`].
+    pub fn wait(&mut self) -> Result<Lsn> {
+        self.drive(Wait::One)
+    }
+
+    /// Makes everything appended so far durable and waits for it. Returns the
+    /// durable position.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`] and [`Writer::poll`]. What was durable before
+    /// stays so; whether the rest is, only reopening can tell.
+    pub fn sync(&mut self) -> Result<Lsn> {
+        self.request_sync()?;
+        let target = self.ledger.submitted();
+        while self.ledger.durable() < target {
+            assert!(self.io.in_flight() > 0, "what is waited for is in flight");
+            self.drive(Wait::One)?;
+        }
+        Ok(self.ledger.durable())
+    }
+
+    fn drive(&mut self, mut wait: Wait) -> Result<Lsn> {
+        loop {
+            self.take_completions(wait)?;
+            if !self.start_sync()? {
+                return Ok(self.ledger.durable());
+            }
+            // A blocking backend has the sync that was just started done.
+            wait = Wait::No;
+        }
+    }
+
+    fn take_completions(&mut self, wait: Wait) -> Result<()> {
+        self.check_latch()?;
+        let mut completions = std::mem::take(&mut self.completions);
+        let polled = self.io.poll(wait, &mut completions);
+        let mut outcome = polled.map_err(|error| self.latch("poll for completions", &error));
+        // Every completion is looked at, even behind a failed one: buffers come
+        // back and nothing is taken for durable by mistake.
+        for completion in completions.drain(..) {
+            let taken = self.take(completion);
+            outcome = outcome.and(taken);
+        }
+        self.completions = completions;
+        outcome
+    }
+
+    fn take(&mut self, completion: Completion) -> Result<()> {
+        let Completion { token, result, buffer } = completion;
+        match self.ledger.role(token) {
+            Role::Unknown => {
+                let error = std::io::Error::other(format!("a completion for {token:?}, which is not in flight"));
+                Err(self.latch("match a completion", &error))
+            }
+            Role::Write => self.take_write(token, result, buffer),
+            Role::Sync => match result {
+                Ok(_) => {
+                    if self.latched.is_none() && self.ledger.sync_completed(token).is_some() {
+                        self.durable_moved();
+                    }
+                    Ok(())
+                }
+                Err(error) => Err(self.latch("sync", &error)),
+            },
+        }
+    }
+
+    fn take_write(&mut self, token: Token, result: std::io::Result<usize>, buffer: Option<AlignedBuf>) -> Result<()> {
+        let at = self.destinations.iter().position(|destination| destination.token == token);
+        let mut destination = self.destinations.swap_remove(at.expect("every write in flight has a destination"));
+        let written = match result {
+            Ok(written) => written,
+            Err(error) => return Err(self.latch("write", &error)),
+        };
+        // Only whole blocks count: the rest of a short write starts aligned.
+        destination.written += written - written % BLOCK_LEN;
+        if destination.written > destination.len || (written < BLOCK_LEN && destination.written < destination.len) {
+            let error = std::io::Error::new(std::io::ErrorKind::WriteZero, format!("wrote {written} bytes"));
+            return Err(self.latch("write", &error));
+        }
+        let buffer = buffer.expect("a write gives its buffer back");
+        if destination.written < destination.len {
+            return self.write_rest(destination, buffer);
+        }
+        self.recycle(buffer);
+        let before = self.ledger.durable();
+        self.ledger.write_completed(token);
+        if self.ledger.durable() > before {
+            self.durable_moved();
+        }
+        Ok(())
+    }
+
+    fn write_rest(&mut self, mut destination: Destination<S::File>, buffer: AlignedBuf) -> Result<()> {
+        let operation = Operation::Write {
+            file: destination.file.clone(),
+            offset: destination.offset + destination.written as u64,
+            buffer,
+            range: destination.written..destination.len,
+            data_sync: destination.data_sync,
+        };
+        let token = self.io.submit(operation).map_err(|error| self.latch("submit the rest of a write", &error))?;
+        self.ledger.write_resubmitted(destination.token, token);
+        destination.token = token;
+        self.destinations.push(destination);
+        Ok(())
+    }
+
+    fn recycle(&mut self, buffer: AlignedBuf) {
+        let pooled = if buffer.capacity() == block_align(self.tuning.buffer_bytes) {
+            buffer
+        } else {
+            self.io.buffer(self.tuning.buffer_bytes)
+        };
+        self.spare.push(pooled);
+    }
+
+    fn durable_moved(&mut self) {
+        let durable = self.ledger.durable();
+        while let Some((_, records)) = self.records_durable.pop_front_if(|(end, _)| *end <= durable) {
+            self.records_synced = records;
+        }
+        self.files.retire(durable);
+        self.last_sync = Some(self.clock.now());
+    }
+
+    /// Starts the sync that is due; `false` if none is.
+    fn start_sync(&mut self) -> Result<bool> {
+        let Some((from, to)) = self.ledger.sync_due() else {
+            return Ok(false);
+        };
+        let files: Vec<_> = self.files.touched(from, to).cloned().collect();
+        let mut tokens = Vec::with_capacity(files.len());
+        for file in files {
+            match self.io.submit(Operation::Sync { file }) {
+                Ok(token) => tokens.push(token),
+                Err(error) => return Err(self.latch("submit a sync", &error)),
+            }
+        }
+        self.ledger.sync_submitted(tokens);
+        if self.planted.sync_acknowledged_early() {
+            self.planted_early_acknowledgement();
+        }
+        Ok(true)
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn planted_early_acknowledgement(&mut self) {
+        self.ledger.acknowledge_early();
+        self.durable_moved();
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    fn planted_early_acknowledgement(&mut self) {}
+}
