@@ -6,13 +6,11 @@
 
 mod args;
 mod duration;
-#[allow(dead_code, reason = "some codes come with the verbs that end by them")]
 mod exit;
 mod ingest;
 mod number;
 mod reduce;
 mod source;
-#[allow(dead_code, reason = "used when `get` and `scan` are wired")]
 mod text;
 mod torture;
 mod verbs;

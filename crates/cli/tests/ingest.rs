@@ -215,3 +215,18 @@ fn a_thousand_small_files_are_each_read_once() {
     assert_eq!((&again["records"], again["resumed_from"].as_object().unwrap().len()), (&0.into(), 1500));
     assert_eq!(world.state(), map([("a", "1500")]));
 }
+
+#[test]
+fn a_second_interrupt_leaves_at_once_and_loses_only_what_was_not_durable() {
+    let world = World::new();
+    let mut child = world.spawn("ingest --cores 1 --key k --reduce count --epoch-every 10 --source-name feed -");
+    feed(&mut child, &lines(0, 100));
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    for _ in 0..2 {
+        signal(&child, "INT");
+    }
+    let run = end(child);
+    // Between the two it may have left in order.
+    assert!(matches!(run.code, Some(0 | 130)), "{run:?}");
+    assert_eq!(world.state().len(), 100);
+}

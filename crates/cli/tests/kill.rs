@@ -81,7 +81,7 @@ impl<'a> Case<'a> {
         let whole = began.elapsed();
         while self.kills < kills {
             // So that a pass has room for its kills, wherever it stands.
-            self.pass(kills, whole.mul_f64(2.0 / (kills as f64).min(10.0)));
+            self.pass(kills, whole.mul_f64(2.0 / (kills as f64).min(40.0)));
         }
         self
     }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -254,4 +255,23 @@ fn a_full_disk_stops_it_and_loses_nothing() {
     let state = world.state();
     assert_eq!(state.len(), 60_000);
     assert!(lines.lines().enumerate().all(|(n, line)| state[&format!("key-{n}")] == line));
+}
+
+#[test]
+fn a_core_that_fails_ends_a_reader_who_waits_for_input() {
+    let world = World::new();
+    let path = world.store();
+    let Some(_disk) = SmallDisk::mount(&path, "4m") else {
+        println!("skipped: no tmpfs can be mounted here");
+        return;
+    };
+    let mut child = world.spawn("ingest --cores 2 --key k -");
+    let mut input = child.stdin.take().unwrap();
+    let lines = (0..40_000).map(|n| format!("{{\"k\":\"key-{n}\",\"pad\":\"{n:0200}\"}}\n"));
+    // It may be gone before it has taken everything.
+    let _ = lines.map(|line| input.write_all(line.as_bytes())).find(Result::is_err);
+    // The stream stays open and silent.
+    common::wait_until("the end", || child.try_wait().unwrap().is_some());
+    common::Run::from(child.wait_with_output().unwrap()).failed(3, &["No space left on device"]);
+    drop(input);
 }

@@ -1,6 +1,7 @@
 //! What a person sees while records are read: a bar, and remarks above it.
 
 use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,11 +11,15 @@ use crate::source::Place;
 /// So many rejected records are told one by one.
 const TOLD: u64 = 5;
 
+/// How often the bar moves.
+const REDRAW: Duration = Duration::from_millis(100);
+
 /// The display on standard error: a bar on a terminal, else remarks only.
 pub(super) struct Show {
     bar: Option<ProgressBar>,
     /// How far each source was when it was last shown.
     positions: Vec<u64>,
+    drawn: Instant,
     told: u64,
 }
 
@@ -22,13 +27,17 @@ impl Show {
     /// Shows the reading of `sources`.
     pub(super) fn new(sources: &[Spec]) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| bar(sources));
-        Self { bar, positions: vec![0; sources.len()], told: 0 }
+        Self { bar, positions: vec![0; sources.len()], drawn: Instant::now(), told: 0 }
     }
 
     /// The source at `index` is read up to `position`, and `records` were read
-    /// of all sources.
+    /// of all sources. May be called as often as one likes.
     pub(super) fn moved(&mut self, index: usize, position: u64, records: u64) {
         let Some(bar) = &self.bar else { return };
+        if self.drawn.elapsed() < REDRAW {
+            return;
+        }
+        self.drawn = Instant::now();
         bar.inc(position.saturating_sub(self.positions[index]));
         self.positions[index] = position;
         let seconds = bar.elapsed().as_secs_f64();
