@@ -244,7 +244,8 @@ impl<'s> Life<'s> {
         if self.rng.bool() {
             commit = commit.watermark(self.rng.i64(-5..1000));
         }
-        let begin = self.open().shards[core].log().appended_lsn().get();
+        let log = self.open().shards[core].log();
+        let begin = (log.appended_lsn().get(), log.sequence().get());
         self.act(
             core,
             "commit",
@@ -253,7 +254,7 @@ impl<'s> Life<'s> {
         )
     }
 
-    fn remember_commit(&mut self, core: usize, number: u64, epoch: u64, begin: u64) {
+    fn remember_commit(&mut self, core: usize, number: u64, epoch: u64, (begin, sequence): (u64, u64)) {
         let shard = &self.store.as_ref().expect("the store is open").shards[core];
         let core = &mut self.oracle.cores[core];
         let mut point: Point = core.last().clone();
@@ -269,7 +270,7 @@ impl<'s> Life<'s> {
         point.offsets.clone_from(shard.offsets());
         point.watermark = shard.watermark();
         (point.number, point.epoch, point.begin) = (number, epoch, begin);
-        (point.end, point.sequence) = (shard.log().appended_lsn().get(), shard.log().sequence().get());
+        (point.end, point.sequence) = (shard.log().appended_lsn().get(), sequence + 1);
         core.points.push(Arc::new(point));
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Point {
     pub(crate) watermark: Option<i64>,
     pub(crate) epoch: u64,
     /// Positions that the commit lies between (its own, unless ends of epochs
-    /// followed it at once), and the sequence after it.
+    /// followed it at once), and the sequence behind it.
     pub(crate) begin: u64,
     pub(crate) end: u64,
     pub(crate) sequence: u64,
