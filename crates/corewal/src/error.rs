@@ -71,6 +71,8 @@ pub enum Error {
     Latched {
         /// The failure.
         cause: String,
+        /// Its kind: [`io::ErrorKind::StorageFull`] for a full disk.
+        kind: io::ErrorKind,
     },
     /// A put or a delete of a key that another core owns. Nothing was appended.
     WrongCore {
@@ -205,8 +207,13 @@ impl fmt::Display for Error {
             ),
             Self::Full => write!(f, "all buffers are waiting for the disk; submit, poll, then append again"),
             Self::TooLarge { what, len, limit } => write!(f, "{what} is {len} long, the limit is {limit}"),
-            Self::Latched { cause } => {
-                write!(f, "the log refuses further work after a failure ({cause}); open the store again")
+            Self::Latched { cause, kind } => {
+                let first = if *kind == io::ErrorKind::StorageFull { "free some space, then " } else { "" };
+                write!(
+                    f,
+                    "the log refuses further work after a failure ({cause}); nothing acknowledged is lost: \
+                     {first}open the store again"
+                )
             }
             Self::WrongCore { core, owner } => {
                 write!(f, "the key belongs to core {owner}, not to core {core}; ask the router")

@@ -16,6 +16,7 @@ mod surgery;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use corewal_format::{CoreId, Epoch, Lsn, Opening, Record, Sequence, TimestampNs};
@@ -70,7 +71,7 @@ pub struct Writer<S: Storage = SyncStorage> {
     batch_open: bool,
     start: Lsn,
     commit_body: Vec<u8>,
-    latched: Option<String>,
+    latched: Option<(io::ErrorKind, String)>,
     planted: Planted,
     /// Keeps other processes out for as long as the writer lives.
     _lock: Arc<S::Lock>,
@@ -249,14 +250,16 @@ impl<S: Storage> Writer<S> {
 
     fn check_latch(&self) -> Result<()> {
         match &self.latched {
-            Some(cause) => Err(Error::Latched { cause: cause.clone() }),
+            Some((kind, cause)) => Err(Error::Latched { cause: cause.clone(), kind: *kind }),
             None => Ok(()),
         }
     }
 
-    fn latch(&mut self, action: &str, error: &std::io::Error) -> Error {
-        let cause = self.latched.get_or_insert_with(|| format!("core {}: cannot {action}: {error}", self.log.core));
-        Error::Latched { cause: cause.clone() }
+    fn latch(&mut self, action: &str, error: &io::Error) -> Error {
+        let core = self.log.core;
+        let (kind, cause) =
+            self.latched.get_or_insert_with(|| (error.kind(), format!("core {core}: cannot {action}: {error}")));
+        Error::Latched { cause: cause.clone(), kind: *kind }
     }
 
     /// Makes everything durable, writes the record of an orderly close and
