@@ -28,8 +28,9 @@ impl From<Exit> for ExitCode {
 
 /// An error on its way to the user, with the exit code it ends the program by.
 ///
-/// `?` turns any error into one with [`Exit::Io`], the engine's "locked" into
-/// one with [`Exit::Locked`]; where the code is another one, the place that
+/// `?` turns any error into one with [`Exit::Io`], but the engine's "locked"
+/// into one with [`Exit::Locked`] and its "another number of cores" into one
+/// with [`Exit::Usage`]; where the code is another one, the place that
 /// knows says so.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -97,8 +98,13 @@ impl fmt::Display for Failure {
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        let locked = error.downcast_ref::<corewal::Error>().is_some_and(corewal::Error::is_locked);
-        Self { exit: if locked { Exit::Locked } else { Exit::Io }, error }
+        let exit = match error.downcast_ref::<corewal::Error>() {
+            Some(corewal::Error::Locked { .. }) => Exit::Locked,
+            // The command line asks for what the store is not.
+            Some(corewal::Error::CoreCount { .. }) => Exit::Usage,
+            _ => Exit::Io,
+        };
+        Self { exit, error }
     }
 }
 
