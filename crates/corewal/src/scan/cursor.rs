@@ -139,14 +139,23 @@ impl<S: Storage> Window<S> {
     pub(crate) fn at(&mut self, layout: &Layout<S>, offset: u64, len: usize) -> Result<&[u8]> {
         let within = offset >= self.start && offset + len as u64 <= self.start + self.filled as u64;
         if !within {
+            let failed = |error| Error::io("read", &layout.segment(self.core, self.segment), error);
             let wanted = block_align(len).max(CHUNK_LEN);
             if self.bytes.len() < wanted {
-                self.bytes.resize(wanted, 0);
+                // No more memory than the file has bytes, whatever a length in
+                // it claims; and clearing a large window would be most of the
+                // cost of opening a small log.
+                let rest = layout.storage.len(&self.file).map_err(failed)?.saturating_sub(offset);
+                let rest = usize::try_from(rest).map_or(wanted, |rest| block_align(rest.min(wanted)));
+                let wanted = wanted.min(rest.max(BLOCK_LEN));
+                if self.bytes.len() < wanted {
+                    self.bytes.resize(wanted, 0);
+                }
             }
             self.start = offset;
             self.filled = 0;
             let read = layout.storage.read_at(&self.file, offset, &mut self.bytes);
-            self.filled = read.map_err(|error| Error::io("read", &layout.segment(self.core, self.segment), error))?;
+            self.filled = read.map_err(failed)?;
         }
         let from = usize::try_from(offset - self.start).expect("within the window");
         let to = (from + len).min(self.filled);
