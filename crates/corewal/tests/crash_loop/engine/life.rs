@@ -389,8 +389,10 @@ impl<'s> Life<'s> {
         }
         let mut before = self.oracle.clone();
         let opened = check::open(self.session, &self.disk, &mut self.oracle, recover)?;
-        if let (Some((_, found)), Recover::CompleteEpoch) = (&opened, recover) {
-            before.may_have_rolled_back_to(found.epoch);
+        if recover == Recover::CompleteEpoch {
+            // An open that a full disk stopped may have come so far as well.
+            let epoch = opened.as_ref().map_or(before.complete, |(_, found)| found.epoch);
+            before.may_have_rolled_back_to(epoch);
         }
         let snapshots = self.disk.take_snapshots();
         let every = if self.depth == 0 { 1 } else { 6 };
