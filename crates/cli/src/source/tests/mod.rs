@@ -3,7 +3,6 @@
 mod csv;
 mod files;
 mod ndjson;
-mod rate;
 mod resume;
 
 use std::io::{self, Read};
