@@ -162,6 +162,8 @@ impl SegmentHeader {
             () if header.cores == 0 || header.cores > MAX_CORES => field("cores"),
             () if header.identity.core.0 >= header.cores => field("core"),
             () if !header.identity.base_lsn.0.is_multiple_of(BLOCK_LEN as u64) => field("base LSN"),
+            // No log comes that far, and no position in a file overflows.
+            () if header.identity.base_lsn.0 > u64::MAX / 2 => field("base LSN"),
             () if u64_at(block, RESERVED_AT) != 0 => field("reserved"),
             () => Ok(header),
         }
