@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use corewal_format::{
-    CoreId, Entry, Epoch, Frame, Lsn, Opening, Record, SegmentId, Sequence, TimestampNs, block_align,
+    CoreId, Entry, Epoch, Frame, Lsn, Opening, Record, RecordError, SegmentId, Sequence, TimestampNs, block_align,
 };
 use corewal_io::Storage;
 
@@ -202,13 +202,18 @@ impl Survey {
         }
     }
 
-    fn take(&mut self, frame: &Frame<'_>, place: Place) -> std::result::Result<(), corewal_format::RecordError> {
+    fn take(&mut self, frame: &Frame<'_>, place: Place) -> std::result::Result<(), RecordError> {
         self.enter(&place);
         let fields = frame.header.fields;
         // All records are checked before any is taken: a frame counts whole.
         let mut checked = frame.entries();
         if let Some(error) = checked.find_map(std::result::Result::err) {
             return Err(error);
+        }
+        // The cursor compares the beginnings of frames; here it is known where
+        // the last one ended.
+        if fields.epoch < self.epoch {
+            return Err(RecordError::Malformed { what: "the epoch goes back" });
         }
         // A log whose beginning was released has no other record of it.
         self.epoch = self.epoch.max(fields.epoch);
