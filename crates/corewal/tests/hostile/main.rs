@@ -1,0 +1,14 @@
+#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests: small numbers")]
+//! Hostile bytes: whatever the files of a store hold, opening gives data or an
+//! error. It does not panic, does not read the same bytes over and over, and
+//! takes no memory by a length that it has not checked.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `counting` | a disk that counts what is read of it |
+//! | `forge` | bytes that lie with an intact checksum |
+//! | `open` | the attacks |
+
+mod counting;
+mod forge;
+mod open;
