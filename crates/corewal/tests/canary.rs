@@ -64,7 +64,7 @@ fn an_epoch_that_only_the_fastest_core_ended_is_found() {
 fn a_disk_whose_syncs_lie_is_found() {
     must_be_found("a disk whose syncs lie", |seed| {
         let profile = Profile::of(seed);
-        let disk = corewal::io::SimOptions { sync_lies: true, ..profile.disk.clone() };
+        let disk = corewal::io::SimOptions { sync_lies: true, ..profile.disk };
         Profile { disk, ..profile }
     });
 }

@@ -5,7 +5,8 @@
 
 use corewal_format::{
     BLOCK_LEN, CommitRef, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameFields, LogId, Lsn, Manifest, ManifestState,
-    Opening, Record, SegmentHeader, SegmentId, SegmentIdentity, Sequence, TimestampNs, encode_commit_body, finish_frame,
+    Opening, Record, SegmentHeader, SegmentId, SegmentIdentity, Sequence, TimestampNs, encode_commit_body,
+    finish_frame,
 };
 
 fn log_id() -> LogId {
@@ -75,7 +76,12 @@ fn a_frame_with_every_kind_of_record() {
         Record::Park { epoch: Epoch(6) },
         Record::Unpark { epoch: Epoch(9) },
         Record::Release { to: Lsn(0x2000), epoch: Epoch(8) },
-        Record::Repair { segment: SegmentId(7), base_lsn: Lsn(0x9000_0000), sequence: Sequence(99), forgiven: Epoch(2) },
+        Record::Repair {
+            segment: SegmentId(7),
+            base_lsn: Lsn(0x9000_0000),
+            sequence: Sequence(99),
+            forgiven: Epoch(2),
+        },
         Record::Close { complete: Epoch(8) },
     ];
     let mut frame = vec![0; FRAME_HEADER_LEN];

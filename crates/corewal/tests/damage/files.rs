@@ -192,9 +192,10 @@ fn a_manifest_that_is_absent_or_of_another_store_is_noticed() {
         let other = Manifest { cores, ..own.clone() }.encode().into_bytes();
         must_be_noticed(&world, &mut tally, "another number of cores", |disk| disk.write_file(&manifest(), other));
     }
-    let other = Manifest { route: "fnv-1a".into(), ..own.clone() }.encode().into_bytes();
+    let other = Manifest { route: "fnv-1a".into(), ..own }.encode().into_bytes();
     must_be_noticed(&world, &mut tally, "another way to route", |disk| disk.write_file(&manifest(), other));
     // A whole manifest of the past: the store begins anew over what is there.
+    let own = Manifest::decode(&world.read(&manifest())).unwrap();
     let creating = Manifest { state: ManifestState::Creating, ..own }.encode().into_bytes();
     let judgement = world.judge(|disk| disk.write_file(&manifest(), creating));
     tally.count(|| "the manifest of the store's own creation put back".into(), &judgement);

@@ -64,6 +64,7 @@ pub(crate) fn sign(file: &mut [u8]) {
 pub(crate) fn manifest_with(text: &str, line: &str) -> String {
     let word = line.split(' ').next().unwrap();
     let lines = text.lines().filter(|line| !line.starts_with("crc32c"));
-    let body: String = lines.map(|old| if old.starts_with(word) { format!("{line}\n") } else { format!("{old}\n") }).collect();
+    let body: String =
+        lines.map(|old| if old.starts_with(word) { format!("{line}\n") } else { format!("{old}\n") }).collect();
     format!("{body}crc32c {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use corewal::format::{BLOCK_LEN, FRAME_HEADER_LEN, SegmentIdentity, MAX_FRAME_LEN};
+use corewal::format::{BLOCK_LEN, FRAME_HEADER_LEN, MAX_FRAME_LEN, SegmentIdentity};
 use corewal::io::{CrashKind, SimSnapshot, SimStorage};
 use corewal::{Commit, Keyed, LogId, Options, Recover};
 use proptest::collection::vec;
@@ -114,12 +114,13 @@ fn attack() -> impl Strategy<Value = Attack> {
 /// Records as no writer makes them: an operation, lengths and numbers by chance.
 fn records() -> impl Strategy<Value = Vec<u8>> {
     let number = || prop_oneof![select(NUMBERS.as_slice()), 0_u64..20, (0_u64..16).prop_map(|n| n * 4096)];
-    let record = (0_u8..16, prop_oneof![9 => Just(0_u16), 1 => any::<u16>()], vec(number(), 0..5), any::<Option<u32>>())
-        .prop_map(|(op, key_len, numbers, lie)| {
-            let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            let len = lie.filter(|lie| lie % 8 == 0).unwrap_or(body.len() as u32);
-            [&[op, 0][..], &key_len.to_le_bytes(), &len.to_le_bytes(), &body].concat()
-        });
+    let record =
+        (0_u8..16, prop_oneof![9 => Just(0_u16), 1 => any::<u16>()], vec(number(), 0..5), any::<Option<u32>>())
+            .prop_map(|(op, key_len, numbers, lie)| {
+                let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+                let len = lie.filter(|lie| lie % 8 == 0).unwrap_or(body.len() as u32);
+                [&[op, 0][..], &key_len.to_le_bytes(), &len.to_le_bytes(), &body].concat()
+            });
     vec(record, 1..4).prop_map(|records| records.concat())
 }
 

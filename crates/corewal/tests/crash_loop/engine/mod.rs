@@ -14,7 +14,7 @@
 //!
 //! Everything a seed does is decided by the seed.
 
-#![allow(dead_code, reason = "the crash loop and the canary each use a part")]
+#![allow(dead_code, unused_imports, reason = "the crash loop and the canary each use a part")]
 
 mod bare;
 mod campaign;

@@ -1,0 +1,247 @@
+//! What the crash loop found, told as short stories, so that each stays fixed
+//! whatever the seeds do.
+#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
+
+use std::path::PathBuf;
+
+use corewal::io::{CrashKind, Fault, FaultKind, OperationKind, SimStorage};
+use corewal::{Commit, Epoch, Error, Keyed, LogId, Lsn, Opened, Options, Recover, Verdict};
+
+type Store = Opened<Keyed, SimStorage>;
+
+fn options(cores: u16) -> Options {
+    let small = Options::new().buffers(2).buffer_bytes(4096).segment_bytes(16_384);
+    small.cores(cores).log_id(LogId([3; 16])).single_threaded()
+}
+
+fn open(disk: &SimStorage, cores: u16, recover: Recover) -> Store {
+    options(cores).recover(recover).open_on(disk.clone(), "/db", |_| Keyed::default()).unwrap()
+}
+
+fn segment(core: u16, number: u64) -> PathBuf {
+    PathBuf::from(format!("/db/core-{core:04}/{number:020}.wal"))
+}
+
+fn commit(store: &mut Store, core: usize, input: u64) {
+    store.shards[core].commit(&Commit::new().offset_u64("input", input)).unwrap();
+    store.shards[core].sync().unwrap();
+}
+
+/// The process died behind the rename of the manifest; the next one saw the
+/// new manifest in the cache, went on, and a power cut took the rename back.
+#[test]
+fn a_store_is_not_made_anew_over_what_was_acknowledged() {
+    let disk = SimStorage::default();
+    disk.record_snapshots(true);
+    drop(open(&disk, 1, Recover::Latest));
+    for snapshot in disk.take_snapshots() {
+        let killed = snapshot.crash(CrashKind::Process, 1);
+        let mut store = open(&killed, 1, Recover::Latest);
+        commit(&mut store, 0, 7);
+        for seed in 0..20 {
+            let cut = killed.snapshot().crash(CrashKind::Power, seed);
+            let store = open(&cut, 1, Recover::Latest);
+            assert_eq!(store.shards[0].offset_u64("input"), Some(7), "killed at step {}, seed {seed}", snapshot.step);
+        }
+    }
+}
+
+/// A crash kept some removals of a release and not others, with more than one
+/// gap: the log was called damaged.
+#[test]
+fn a_half_done_release_may_leave_any_of_its_segments() {
+    let disk = SimStorage::default();
+    let bare = || options(1).recover(Recover::Latest).open_writers(disk.clone(), "/db").unwrap().0.remove(0);
+    let mut writer = bare();
+    for number in 0..14_u8 {
+        writer.payload(&[number; 100]).unwrap();
+        writer.commit(&Commit::new()).unwrap();
+        writer.sync().unwrap();
+    }
+    let old: Vec<_> = (0..5).map(|number| disk.read_file(&segment(0, number))).collect();
+    let start = writer.release_below(writer.durable_lsn()).unwrap();
+    drop(writer);
+    let released = (0..5).take_while(|&number| disk.read_file(&segment(0, number)).is_none()).count();
+    assert!(released >= 4, "{released}");
+    let after = disk.snapshot();
+    for kept in 0..1_u32 << released {
+        let disk = after.crash(CrashKind::Process, 0);
+        for number in (0..released).filter(|number| kept >> number & 1 == 1) {
+            disk.write_file(&segment(0, number as u64), old[number].clone().unwrap());
+        }
+        let (writers, _) = options(1).recover(Recover::Latest).open_writers(disk, "/db").unwrap();
+        assert_eq!(writers[0].start_lsn(), start, "{kept:b}");
+    }
+}
+
+/// The blocks of a segment whose creation was cut short had been those of
+/// another core's segment: the log was called foreign.
+#[test]
+fn the_unfinished_next_segment_may_hold_what_its_blocks_held_before() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 2, Recover::Latest);
+    commit(&mut store, 0, 7);
+    drop(store);
+    let other = disk.read_file(&segment(1, 0)).unwrap();
+    disk.write_file(&segment(0, 1), other[..4096].to_vec());
+    assert_eq!(open(&disk, 2, Recover::Latest).shards[0].offset_u64("input"), Some(7));
+    // With room for a frame it was more than begun, and is somebody's.
+    disk.write_file(&segment(0, 1), other);
+    let refused = options(2).open_on(disk, "/db", |_| Keyed::default()).unwrap_err();
+    assert_eq!(refused.damage().unwrap().verdict, Verdict::Foreign, "{refused}");
+}
+
+/// Opened twice with each core's own commits, each time after a different core
+/// had ended an epoch alone: the older of the two was called complete.
+#[test]
+fn an_epoch_that_one_core_ended_alone_is_never_complete() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 2, Recover::Latest);
+    let epoch = store.store.next_epoch();
+    for core in 0..2 {
+        store.shards[core].end_epoch(epoch).unwrap();
+        store.shards[core].sync().unwrap();
+    }
+    assert_eq!(store.store.complete_epoch(), epoch);
+    for core in 0..2 {
+        drop(store);
+        store = open(&disk, 2, Recover::Latest);
+        let alone = store.store.next_epoch();
+        store.shards[core].end_epoch(alone).unwrap();
+        store.shards[core].sync().unwrap();
+        assert_eq!(store.store.complete_epoch(), epoch);
+    }
+    drop(store);
+    let store = open(&disk, 2, Recover::Latest);
+    assert_eq!((store.report.complete_epoch, store.store.complete_epoch()), (epoch, epoch));
+}
+
+/// With all cores parked, every number given was called complete; it stood in
+/// no log, so the next open did not know it, and the one after that called the
+/// logs damaged.
+#[test]
+fn while_all_are_parked_no_epoch_becomes_complete() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 2, Recover::CompleteEpoch);
+    let epoch = store.store.announce_epoch();
+    for core in 0..2 {
+        commit(&mut store, core, 1);
+    }
+    assert_eq!(store.store.complete_epoch(), epoch);
+    for core in 0..2 {
+        store.shards[core].park().unwrap();
+    }
+    store.store.announce_epoch();
+    store.store.announce_epoch();
+    assert_eq!(store.store.complete_epoch(), epoch);
+    store.shards.drain(..).for_each(|shard| shard.close().unwrap());
+    drop(store);
+    for _ in 0..3 {
+        let store = open(&disk, 2, Recover::CompleteEpoch);
+        assert!(store.report.complete_epoch >= epoch);
+        assert_eq!(store.shards[0].offset_u64("input"), Some(1));
+    }
+}
+
+/// Parked behind a barrier, the newest epoch of a log was taken for the one in
+/// which its run of ended epochs began.
+#[test]
+fn parking_all_cores_takes_no_epoch_back() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 2, Recover::CompleteEpoch);
+    for input in 1..=3 {
+        store.store.announce_epoch();
+        for core in 0..2 {
+            commit(&mut store, core, input);
+        }
+    }
+    store.shards.iter_mut().for_each(|shard| shard.park().unwrap());
+    assert_eq!(store.store.complete_epoch(), Epoch(3));
+    drop(store);
+    let store = open(&disk, 2, Recover::CompleteEpoch);
+    assert!(store.report.complete_epoch >= Epoch(3), "{}", store.report);
+    assert_eq!(store.shards[1].offset_u64("input"), Some(3));
+}
+
+/// After a rollback the log goes on in a later epoch. Parked and unparked in
+/// it, the core was taken to have ended the one in between.
+#[test]
+fn unparking_ends_no_epoch_that_was_rolled_back() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 1, Recover::CompleteEpoch);
+    store.store.announce_epoch();
+    commit(&mut store, 0, 1);
+    assert_eq!(store.store.complete_epoch(), Epoch(1));
+    commit(&mut store, 0, 2);
+    drop(store);
+    let mut store = open(&disk, 1, Recover::CompleteEpoch);
+    assert!(store.report.cores[0].rolled_back.is_some());
+    store.shards[0].park().unwrap();
+    store.shards[0].unpark().unwrap();
+    let complete = store.store.complete_epoch();
+    drop(store);
+    assert_eq!(open(&disk, 1, Recover::CompleteEpoch).report.complete_epoch, complete);
+}
+
+/// The disk was full when the record of parking should have become durable: the
+/// shard went on behind it, and recovery would not have waited for it.
+#[test]
+fn a_shard_whose_parking_failed_goes_on_only_when_it_is_sure() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 2, Recover::CompleteEpoch);
+    // The third frame of a segment seals it, and needs the next.
+    commit(&mut store, 1, 1);
+    disk.inject(Fault { on: OperationKind::Create, skip: 0, kind: FaultKind::Error(28), sticky: false });
+    assert!(matches!(store.shards[1].park(), Err(Error::Io { .. })));
+    assert!(matches!(store.shards[1].payload(b"behind it"), Err(Error::Parked)));
+    let epoch = store.store.announce_epoch();
+    store.shards[0].sync().unwrap();
+    assert_eq!(store.store.complete_epoch(), Epoch(0), "nobody knows whether it is parked");
+    store.shards[1].park().unwrap();
+    assert_eq!(store.store.complete_epoch(), epoch);
+    store.shards[1].unpark().unwrap();
+    store.shards[1].payload(b"again").unwrap();
+}
+
+/// The same on the way back: epochs must not go on without a core whose log
+/// says that it takes part.
+#[test]
+fn a_shard_whose_unparking_failed_is_waited_for() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 2, Recover::CompleteEpoch);
+    store.shards[1].park().unwrap();
+    let before = store.store.announce_epoch();
+    store.shards[0].sync().unwrap();
+    assert_eq!(store.store.complete_epoch(), before);
+    disk.inject(Fault { on: OperationKind::Create, skip: 0, kind: FaultKind::Error(28), sticky: false });
+    assert!(matches!(store.shards[1].unpark(), Err(Error::Io { .. })));
+    // Its record reaches the disk all the same.
+    store.shards[1].submit().unwrap();
+    store.shards[1].poll().unwrap();
+    store.store.announce_epoch();
+    store.shards[0].sync().unwrap();
+    assert_eq!(store.store.complete_epoch(), before);
+    store.shards[1].unpark().unwrap();
+    let after = store.store.announce_epoch();
+    store.shards[0].sync().unwrap();
+    assert_eq!(store.store.complete_epoch(), before, "it takes part from its first try on");
+    store.shards[1].sync().unwrap();
+    assert_eq!(store.store.complete_epoch(), after);
+    drop(store);
+    assert_eq!(open(&disk, 2, Recover::CompleteEpoch).report.complete_epoch, after);
+}
+
+/// A frame with a sync of its own was in flight when a sync for more was asked
+/// for: the wish for more was forgotten with the first.
+#[test]
+fn a_sync_behind_a_synced_write_is_not_forgotten() {
+    for seed in 0..50 {
+        let disk = SimStorage::new(corewal::io::SimOptions { seed, ..Default::default() });
+        let mut store = open(&disk, 1, Recover::Latest);
+        store.shards[0].payload(b"first").unwrap();
+        store.shards[0].request_sync().unwrap();
+        store.shards[0].payload(b"second").unwrap();
+        let lsn: Lsn = store.shards[0].commit(&Commit::new()).unwrap();
+        assert!(store.shards[0].sync().unwrap() >= lsn);
+    }
+}
