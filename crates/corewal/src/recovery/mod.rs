@@ -80,9 +80,8 @@ pub(crate) fn open<S: Storage, T: State>(
     let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
     let identity = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
 
-    let surveys = for_each_core(options.inline, cores, |core| {
-        survey_settled(&layout, identity(core), &*clock, options.planted)
-    });
+    let surveys =
+        for_each_core(options.inline, cores, |core| survey_settled(&layout, identity(core), &*clock, options.planted));
     let surveys: Vec<(Survey, Duration)> = surveys.into_iter().collect::<Result<_>>()?;
     if let Some(damage) = surveys.iter().find_map(|(survey, _)| survey.damage(&layout)) {
         return Err(Error::Damaged(Box::new(damage)));
