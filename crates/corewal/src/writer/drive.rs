@@ -14,7 +14,7 @@ impl<S: Storage> Writer<S> {
     /// for it to become durable. (A blocking backend has written it by then.)
     ///
     /// # Errors
-    /// [`Error::Latched`]; [`Error::Io`] if the next segment cannot be created:
+    /// [`Error::Latched`](crate::Error::Latched); [`Error::Io`](crate::Error::Io) if the next segment cannot be created:
     /// nothing is lost, and calling again tries again.
     pub fn submit(&mut self) -> Result<()> {
         self.check_latch()?;
@@ -80,7 +80,7 @@ impl<S: Storage> Writer<S> {
     /// is due. Returns the durable position.
     ///
     /// # Errors
-    /// [`Error::Latched`], now and from now on, if a write or a sync failed.
+    /// [`Error::Latched`](crate::Error::Latched), now and from now on, if a write or a sync failed.
     pub fn poll(&mut self) -> Result<Lsn> {
         self.drive(Wait::No)
     }
