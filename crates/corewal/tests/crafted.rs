@@ -1,7 +1,9 @@
 //! Crafted logs: intact checksums over what no writer produces.
 #![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
-use corewal::format::{FRAME_HEADER_LEN, FrameFields, Opening, Record, SegmentHeader, finish_frame};
+use corewal::format::{
+    FRAME_HEADER_LEN, FrameFields, Manifest, ManifestState, Opening, Record, SegmentHeader, finish_frame,
+};
 use corewal::io::{SimOptions, SimStorage};
 use corewal::{Epoch, Keyed, LogId, Lsn, Options, SegmentId, Sequence, TimestampNs, Verdict};
 
@@ -74,4 +76,22 @@ fn positions_and_epochs_at_the_end_of_the_numbers_are_data_or_errors() {
             Err(error) => assert!(error.damage().is_some(), "{record:?}: {error}"),
         }
     }
+}
+
+#[test]
+fn an_old_manifest_that_says_creating_does_not_make_a_store_anew_over_its_data() {
+    // Put back by a person, it made the open create segment 0 again, over what
+    // stood in it, before anything was found wrong.
+    let disk = SimStorage::new(SimOptions::default());
+    let mut opened = options().open_on(disk.clone(), "/store", |_| Keyed::default()).unwrap();
+    opened.shards[0].put(b"key", b"value").unwrap();
+    opened.shards.remove(0).sync().unwrap();
+    drop(opened);
+    let before = disk.read_file(SEGMENT.as_ref());
+    let manifest = Manifest::decode(&disk.read_file("/store/MANIFEST".as_ref()).unwrap()).unwrap();
+    let old = Manifest { state: ManifestState::Creating, ..manifest };
+    disk.write_file("/store/MANIFEST".as_ref(), old.encode().into_bytes());
+    let error = options().open_on(disk.clone(), "/store", |_| Keyed::default()).unwrap_err();
+    assert!(error.to_string().contains("though its logs hold data"), "{error}");
+    assert_eq!(disk.read_file(SEGMENT.as_ref()), before);
 }

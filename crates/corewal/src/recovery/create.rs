@@ -7,8 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use corewal_format::{CoreId, Lsn, MAX_CORES, Manifest, ManifestError, ManifestState, SegmentId, name};
-use corewal_io::{EntryKind, Storage};
+use corewal_format::{BLOCK_LEN, CoreId, Lsn, MAX_CORES, Manifest, ManifestError, ManifestState, SegmentId, name};
+use corewal_io::{EntryKind, OpenMode, Storage};
 
 use crate::entropy::fresh_log_id;
 use crate::error::{Damage, Error, Result};
@@ -63,6 +63,7 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
             return Ok((manifest, false));
         }
         Ok(unfinished) => {
+            refuse_logs_with_data(layout, unfinished.cores)?;
             // Nothing was ever acknowledged, so the caller's wish counts.
             Manifest { cores: options.cores.unwrap_or(unfinished.cores), ..unfinished }
         }
@@ -86,6 +87,23 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
     let manifest = Manifest { state: ManifestState::Ready, ..manifest };
     write_manifest(layout, &manifest)?;
     Ok((manifest, true))
+}
+
+/// A store that is being created has logs without frames at the most. If there
+/// are any, the manifest is an old one that somebody put back.
+fn refuse_logs_with_data<S: Storage>(layout: &Layout<S>, cores: u16) -> Result<()> {
+    for core in (0..cores).map(CoreId) {
+        for segment in layout.list_segments(core)?.unwrap_or_default() {
+            let path = layout.segment(core, segment);
+            let file = layout.open(&path, OpenMode::Read)?;
+            let len = layout.storage.len(&file).map_err(|error| Error::io("look at", &path, error))?;
+            if segment > SegmentId(0) || len > BLOCK_LEN as u64 {
+                let detail = "it says that the store is being created, though its logs hold data".to_owned();
+                return Err(manifest_damage(layout.manifest(), detail));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes the way to the store durable: an earlier try that died may have made

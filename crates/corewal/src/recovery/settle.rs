@@ -6,43 +6,46 @@
 //! synced, dropped from the cache and read again before anything is built on
 //! it.
 
-use corewal_format::{BLOCK_LEN, Frame, FrameHeader, SegmentIdentity};
+use corewal_format::BLOCK_LEN;
 use corewal_io::{OpenMode, Storage};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::scan::{LogIdentity, Survey, Window};
+use crate::scan::{Cursor, LogIdentity, Place, Step, Survey};
 
 /// Settles the unproven end of a log. `false` if the medium holds something
 /// else than what was surveyed, so that the survey has to be made again.
 pub(crate) fn settle<S: Storage>(layout: &Layout<S>, log: LogIdentity, survey: &Survey) -> Result<bool> {
-    let Some(last) = survey.segments.last() else {
+    let Some(first) = unproven_from(survey) else {
         return Ok(true);
     };
-    let first = survey.unproven.front().map_or(last.id, |frame| frame.segment);
-    for span in survey.segments.iter().filter(|span| span.id >= first) {
+    for span in survey.segments.iter().filter(|span| span.id >= first.segment) {
         let path = layout.segment(log.core, span.id);
         let file = layout.open(&path, OpenMode::ReadWrite)?;
-        let unproven = survey.unproven.iter().find(|frame| frame.segment == span.id);
-        let from = unproven.map_or(survey.stop.place.offset, |frame| frame.lsn.0 - span.base_lsn.0);
+        let from = if span.id == first.segment { first.offset } else { 0 };
         layout.storage.settle(&file, from).map_err(|error| Error::io("sync", &path, error))?;
     }
     layout.sync_dir(&layout.core_dir(log.core))?;
-    for span in survey.segments.iter().filter(|span| span.id >= first) {
-        let Some(mut window) = Window::open(layout, log.core, span.id, Vec::new())? else {
+    let mut cursor = Cursor::resume(layout, log, first);
+    while cursor.place() != survey.stop.place {
+        if let Step::Stop(_) = cursor.step()? {
             return Ok(false);
-        };
-        let (log_id, core) = (log.log_id, log.core);
-        let seed = SegmentIdentity { log_id, core, segment: span.id, base_lsn: span.base_lsn }.checksum_seed();
-        for frame in survey.unproven.iter().filter(|frame| frame.segment == span.id) {
-            let offset = frame.lsn.0 - span.base_lsn.0;
-            let Ok(header) = FrameHeader::peek(window.at(layout, offset, BLOCK_LEN)?, frame.lsn) else {
-                return Ok(false);
-            };
-            if Frame::decode(window.at(layout, offset, header.len)?, seed, frame.lsn).is_err() {
-                return Ok(false);
-            }
         }
     }
     Ok(true)
+}
+
+/// Where the first frame begins that no later frame proves durable: at the
+/// durable position itself, which is always the end of a frame.
+fn unproven_from(survey: &Survey) -> Option<Place> {
+    let holds = |base: corewal_format::Lsn| base.plus(BLOCK_LEN as u64) <= survey.proven;
+    let span = survey.segments.iter().rev().find(|span| holds(span.base_lsn)).or(survey.segments.first())?;
+    let offset = survey.proven.0.saturating_sub(span.base_lsn.0).max(BLOCK_LEN as u64);
+    let place = Place { segment: span.id, base_lsn: span.base_lsn, offset };
+    // What is sealed ends where its successor begins.
+    let next = survey.segments.iter().find(|next| next.id > span.id);
+    match next {
+        Some(next) if place.lsn() >= next.base_lsn => Some(Place::first_frame(next.id, next.base_lsn)),
+        _ => Some(place),
+    }
 }

@@ -1,8 +1,6 @@
 //! The survey: the first pass over one core's log. It collects the facts from
 //! which recovery decides; it changes nothing and applies nothing.
 
-use std::collections::VecDeque;
-
 use corewal_format::{
     CoreId, Entry, Epoch, Frame, Lsn, Opening, Record, RecordError, SegmentId, Sequence, TimestampNs, block_align,
 };
@@ -21,13 +19,6 @@ use crate::layout::Layout;
 pub(crate) struct SegmentSpan {
     pub(crate) id: SegmentId,
     pub(crate) base_lsn: Lsn,
-}
-
-/// A frame that no later frame proves durable.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unproven {
-    pub(crate) segment: SegmentId,
-    pub(crate) lsn: Lsn,
 }
 
 /// The facts about one core's log.
@@ -52,7 +43,6 @@ pub(crate) struct Survey {
     pub(crate) timestamp: TimestampNs,
     /// Everything below was durable at some time.
     pub(crate) proven: Lsn,
-    pub(crate) unproven: VecDeque<Unproven>,
     /// The newest position between two batches that counts.
     pub(crate) boundary: Lsn,
     pub(crate) batch_open: bool,
@@ -168,7 +158,6 @@ impl Survey {
             opening: Opening(0),
             timestamp: TimestampNs(0),
             proven: Lsn(0),
-            unproven: VecDeque::new(),
             boundary: Lsn(0),
             batch_open: false,
             coverage: Coverage::default(),
@@ -229,10 +218,6 @@ impl Survey {
         self.opening = fields.opening;
         self.timestamp = self.timestamp.max(fields.timestamp);
         self.proven = self.proven.max(fields.durable_lsn);
-        self.unproven.push_back(Unproven { segment: place.segment, lsn: fields.lsn });
-        while self.unproven.front().is_some_and(|frame| frame.lsn < self.proven) {
-            self.unproven.pop_front();
-        }
         Ok(())
     }
 

@@ -9,6 +9,9 @@ use super::{NextFrame, Writer};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 
+/// Frames whose number of records is kept until they are durable.
+const NOTES_MAX: usize = 1024;
+
 impl<S: Storage> Writer<S> {
     /// Appends a put. It counts once a commit follows. Returns the record's
     /// position.
@@ -153,6 +156,15 @@ impl<S: Storage> Writer<S> {
         Ok(())
     }
 
+    /// Notes how many records are durable once everything up to `end` is. Where
+    /// nobody ever syncs, the newest notes are merged.
+    fn note_records(&mut self, end: Lsn) {
+        if self.records_durable.len() == NOTES_MAX {
+            self.records_durable.pop_back();
+        }
+        self.records_durable.push_back((end, self.records_appended));
+    }
+
     /// Finishes the frame at hand, if it holds anything. No system call.
     pub(super) fn finish(&mut self) {
         self.finish_as(false);
@@ -179,7 +191,8 @@ impl<S: Storage> Writer<S> {
             base_lsn: self.next.base_lsn,
         };
         self.finished.push_back(building.finish(parts, identity.checksum_seed()));
-        self.records_durable.push_back((end, self.records_appended));
+        self.finished_end = end;
+        self.note_records(end);
         self.next = if sealed {
             let segment = self.next.segment.next();
             NextFrame { segment, base_lsn: end, lsn: end.plus(BLOCK_LEN as u64) }

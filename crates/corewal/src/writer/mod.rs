@@ -58,8 +58,11 @@ pub struct Writer<S: Storage = SyncStorage> {
     /// Where the writes in flight go, to write the rest of a short one.
     destinations: Vec<Destination<S::File>>,
     completions: Vec<Completion>,
-    /// Identity of the segment the next finished frame goes to.
+    /// Where the frame at hand will stand.
     next: NextFrame,
+    /// The end of the last finished frame. The next one may stand behind the
+    /// header of another segment.
+    finished_end: Lsn,
     opening: Opening,
     epoch: Epoch,
     sequence: Sequence,
@@ -151,6 +154,7 @@ impl<S: Storage> Writer<S> {
             completions: Vec::with_capacity(tuning.buffers),
             tuning,
             next,
+            finished_end: end,
             opening: take_up.opening,
             epoch: take_up.epoch,
             sequence: take_up.sequence,
@@ -196,12 +200,13 @@ impl<S: Storage> Writer<S> {
         self.sequence
     }
 
-    /// The end of what has been appended: position of the next record.
+    /// The end of what has been appended. Equal to [`Writer::durable_lsn`] once
+    /// all of it is durable.
     #[must_use]
     pub fn appended_lsn(&self) -> Lsn {
         match &self.building {
             Some(building) if !building.is_empty() => building.position(),
-            _ => self.next.lsn,
+            _ => self.finished_end,
         }
     }
 

@@ -18,8 +18,8 @@ impl<S: Storage> Writer<S> {
     /// Waits for everything in flight first.
     ///
     /// # Errors
-    /// [`Error::BadLsn`] if `lsn` is not the beginning of a frame or the end of
-    /// the log: nothing is changed. Otherwise as [`Writer::sync`].
+    /// [`Error::BadLsn`] if `lsn` is neither the beginning of a frame nor the
+    /// end of a segment or of the log: nothing is changed. Otherwise as [`Writer::sync`].
     pub fn truncate_to(&mut self, lsn: Lsn) -> Result<Lsn> {
         self.sync()?;
         let bad = |detail: String| Err(Error::BadLsn { asked: lsn, detail });
@@ -30,7 +30,8 @@ impl<S: Storage> Writer<S> {
             return bad(format!("no frame begins there; the nearest before it begins at {nearest}"));
         }
         let before = survey(&self.layout, self.log, lsn)?;
-        let to = before.boundary;
+        // A log with nothing before `lsn` has its boundary at its first frame.
+        let to = before.boundary.min(lsn);
         self.push(&Record::Rollback { to, epoch: Epoch(before.epoch.0 - 1) })?;
         self.batch_open = false;
         self.sync()?;
@@ -38,13 +39,16 @@ impl<S: Storage> Writer<S> {
     }
 
     /// The beginning of the frame that `lsn` lies within; `None` if one begins
-    /// there or the log ends there.
+    /// or ends there.
     fn frame_before(&self, lsn: Lsn) -> Result<Option<Lsn>> {
-        if lsn == self.next.lsn {
+        if lsn == self.next.lsn || lsn == self.finished_end {
             return Ok(None);
         }
         let spans = self.files.spans();
         let held = spans.iter().rev().find(|span| span.base_lsn <= lsn).unwrap_or(&spans[0]);
+        if lsn == held.base_lsn {
+            return Ok(None); // the end of the segment before
+        }
         let mut last = held.base_lsn;
         let Ok(mut cursor) = Cursor::new(&self.layout, self.log, held.id, Lsn(u64::MAX))? else {
             return Ok(Some(last));
@@ -91,6 +95,7 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// As [`Writer::sync`]; after one, either all or nothing still counts.
     pub fn reset(&mut self) -> Result<()> {
+        self.sync()?; // so that there is a buffer
         // Anything in the frame that seals the old segment will do; repeating
         // the release in force changes nothing.
         self.push(&Record::Release { to: self.start, epoch: Epoch(0) })?;
