@@ -38,14 +38,15 @@ impl Show {
             return;
         }
         self.drawn = Instant::now();
-        bar.inc(position.saturating_sub(self.positions[index]));
-        self.positions[index] = position;
+        // The message first: moving the bar draws it.
         let seconds = bar.elapsed().as_secs_f64();
         if seconds > 0.0 {
             #[allow(clippy::cast_precision_loss, reason = "shown without decimals")]
             let rate = records as f64 / seconds;
             bar.set_message(format!("{records} records, {rate:.0}/s"));
         }
+        bar.inc(position.saturating_sub(self.positions[index]));
+        self.positions[index] = position;
     }
 
     /// Tells of a rejected record; of many, only the first ones. One of which
