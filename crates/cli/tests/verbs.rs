@@ -38,7 +38,7 @@ fn json_has_the_names_of_the_contract() {
     let lax = world.run("--json get LAX").json();
     assert_eq!((&lax["key"], &lax["value"]), (&"LAX".into(), &426.into()));
     assert!(lax["core"].is_u64());
-    world.run("get XXX").failed(1, &["no such key: XXX"]);
+    world.run("get ZZZ").failed(1, &["no such key: ZZZ"]);
 
     let scanned = lines(&world.run("--json scan").out);
     assert_eq!(scanned.len(), 94);
