@@ -6,6 +6,7 @@
 //! bytes: the log goes on in a new segment, behind every position that was ever
 //! used. Each step can be cut short by a crash; repairing again finishes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corewal_format::{
@@ -16,7 +17,8 @@ use corewal_io::{EntryKind, OpenMode, Operation, Storage, StorageIo, SyncStorage
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::recovery::{check_claims, load_manifest, lock, write_manifest};
+use crate::reader::ready_manifest;
+use crate::recovery::{check_claims, lock, write_manifest};
 use crate::route::Router;
 use crate::scan::{Coverage, LogIdentity, Place, Survey, Verdict, newest_common, survey};
 use crate::writer::create_segment;
@@ -65,11 +67,16 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
 pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
     let layout = Layout::new(storage, dir.as_ref());
     let mut repair = Repair { applied: apply, ..Repair::default() };
-    let manifest = load_manifest(&layout);
+    let manifest = ready_manifest(&layout);
     if let Err(error @ (Error::NotAStore { .. } | Error::Unsupported { .. })) = manifest {
         return Err(error);
     }
-    // Only a repair that changes something needs the store for itself.
+    // A log that somebody writes to changes under the eyes and looks damaged.
+    // Only a repair that changes something holds the lock itself.
+    let path = layout.lock();
+    if layout.storage.is_locked(&path).map_err(|error| Error::io("look at", &path, error))? {
+        return Err(Error::Locked { path });
+    }
     let _lock = if apply { Some(lock(&layout)?) } else { None };
     let mut aside = Aside { layout: &layout, dir: None };
     let manifest = match manifest {
@@ -93,14 +100,17 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
     let surveys: Vec<Survey> = (0..manifest.cores)
         .map(|core| survey(&layout, identity(&manifest, CoreId(core)), Lsn(u64::MAX)))
         .collect::<Result<_>>()?;
+    // Before anything is changed: what is newer is not this program's to cut.
+    for damage in surveys.iter().filter_map(|survey| survey.damage(&layout)) {
+        if damage.verdict == Verdict::Unsupported {
+            return Err(Error::Unsupported { path: damage.path, detail: damage.detail });
+        }
+    }
     let claimed = surveys.iter().map(|survey| survey.claimed).max().unwrap_or(Epoch(0));
     // The logs as the repair leaves them.
     let mut after_repair = surveys.clone();
     for survey in &surveys {
         let Some(damage) = survey.damage(&layout) else { continue };
-        if survey.verdict == Verdict::Unsupported {
-            return Err(Error::Unsupported { path: damage.path, detail: damage.detail });
-        }
         let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed };
         repair.steps.push(RepairStep {
             core: Some(survey.core),
@@ -141,24 +151,27 @@ fn identity(manifest: &Manifest, core: CoreId) -> LogIdentity {
     LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores }
 }
 
-/// What the segments say of the store they belong to.
+/// What most of the segments that stand where they say they belong say of
+/// their store. (One that was copied in from another store is outvoted.)
 fn manifest_from_headers<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
     let entries = layout.storage.list(&layout.dir).map_err(|error| Error::io("list", &layout.dir, error))?;
     let cores = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+    let mut votes = BTreeMap::new();
     for core in cores.filter_map(|entry| name::parse_core_dir(&entry.name)) {
         for segment in layout.list_segments(core)?.unwrap_or_default() {
             let header = layout.read_small(&layout.segment(core, segment), BLOCK_LEN)?;
-            if let Some(Ok(header)) = header.map(|bytes| SegmentHeader::decode(&bytes)) {
-                return Ok(Manifest {
-                    state: ManifestState::Ready,
-                    log_id: header.identity.log_id,
-                    cores: header.cores,
-                    route: Router::NAME.to_owned(),
-                });
+            let header = header.and_then(|bytes| SegmentHeader::decode(&bytes).ok());
+            let at_home = |found: &SegmentHeader| found.identity.core == core && found.identity.segment == segment;
+            if let Some(header) = header.filter(at_home) {
+                *votes.entry((header.identity.log_id, header.cores)).or_insert(0_u32) += 1;
             }
         }
     }
-    Err(Error::NotAStore { path: layout.dir.clone(), why: "neither its manifest nor any segment header is intact" })
+    let Some(((log_id, cores), _)) = votes.into_iter().max_by_key(|(_, votes)| *votes) else {
+        let why = "neither its manifest nor any segment header is intact";
+        return Err(Error::NotAStore { path: layout.dir.clone(), why });
+    };
+    Ok(Manifest { state: ManifestState::Ready, log_id, cores, route: Router::NAME.to_owned() })
 }
 
 /// Where the files go that a repair changes or removes.

@@ -272,3 +272,57 @@ fn a_byte_in_the_padding_is_found_and_harms_nothing() {
     assert_eq!(verify(dir.path()).unwrap().findings[0].kind, "padding");
     assert_eq!(read(dir.path()).1, states[20]);
 }
+
+#[test]
+fn a_manifest_made_again_follows_most_segments_and_not_a_stranger_among_them() {
+    // The first header that was intact decided: a segment copied in from
+    // another store made every log of this one look foreign, to be given up.
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let states = fill(dir.path(), true);
+    fill(other.path(), true);
+    std::fs::copy(&segments(other.path(), "core-0000")[0], &segments(dir.path(), "core-0000")[0]).unwrap();
+    let id = Reader::open(other.path()).unwrap().info().unwrap().log_id;
+    std::fs::remove_file(dir.path().join("MANIFEST")).unwrap();
+    repaired_store_goes_on(dir.path(), &states, &[]);
+    assert_ne!(Reader::open(dir.path()).unwrap().info().unwrap().log_id, id);
+}
+
+#[test]
+fn an_old_manifest_put_back_is_found_and_mended_without_loss() {
+    use corewal::format::{Manifest, ManifestState};
+    let dir = tempfile::tempdir().unwrap();
+    let states = fill(dir.path(), true);
+    let path = dir.path().join("MANIFEST");
+    let manifest = Manifest::decode(&std::fs::read(&path).unwrap()).unwrap();
+    std::fs::write(&path, Manifest { state: ManifestState::Creating, ..manifest }.encode()).unwrap();
+    assert_eq!(verify(dir.path()).unwrap().findings[0].kind, "manifest");
+    assert_eq!(repaired_store_goes_on(dir.path(), &states, &[]), Epoch(20));
+}
+
+#[test]
+fn a_store_in_use_is_not_looked_at_for_repairs() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = options().open(dir.path()).unwrap();
+    assert!(repair(dir.path(), false).unwrap_err().is_locked());
+    assert!(repair(dir.path(), true).unwrap_err().is_locked());
+    drop(opened);
+    assert_eq!(repair(dir.path(), false).unwrap().steps, []);
+}
+
+#[test]
+fn a_newer_segment_keeps_a_repair_from_cutting_the_other_core() {
+    // The damaged core came first and was cut before the newer one was seen.
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), true);
+    flip(&segments(dir.path(), "core-0000")[1], 4096 + 200);
+    let newer = &segments(dir.path(), "core-0001")[1];
+    let mut bytes = std::fs::read(newer).unwrap();
+    bytes[8] = 9;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..64]);
+    bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(newer, bytes).unwrap();
+    let before = segments(dir.path(), "core-0000");
+    assert!(matches!(repair(dir.path(), true), Err(Error::Unsupported { .. })));
+    assert_eq!(segments(dir.path(), "core-0000"), before);
+    assert!(!dir.path().join("damaged-0001").exists());
+}

@@ -63,7 +63,6 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
             return Ok((manifest, false));
         }
         Ok(unfinished) => {
-            refuse_logs_with_data(layout, unfinished.cores)?;
             // Nothing was ever acknowledged, so the caller's wish counts.
             Manifest { cores: options.cores.unwrap_or(unfinished.cores), ..unfinished }
         }
@@ -131,7 +130,12 @@ pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Manifest> 
         });
     };
     match Manifest::decode(&bytes) {
-        Ok(manifest) => Ok(manifest),
+        Ok(manifest) => {
+            if manifest.state == ManifestState::Creating {
+                refuse_logs_with_data(layout, manifest.cores)?;
+            }
+            Ok(manifest)
+        }
         Err(error @ ManifestError::Version { .. }) => Err(Error::Unsupported { path, detail: error.to_string() }),
         Err(error) => Err(manifest_damage(path, error.to_string())),
     }
