@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use corewal::io::{
-    AlignedBuf, Completion, DirEntry, OpenMode, Operation, Storage, StorageIo, SyncStorage, Token, Wait,
+    AlignedBuf, Completion, DirEntry, FileStorage, OpenMode, Operation, Storage, StorageIo, Token, Wait, WritePath,
 };
 use corewal::{LogId, Options, Recover, Writer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -59,7 +59,7 @@ fn append(criterion: &mut Criterion) {
         .remove(0);
     group.bench_function("memory", |bencher| bencher.iter_custom(|rounds| stream(&mut memory, rounds)));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut file = options().open_writers(SyncStorage, dir.path()).expect("opens").0.remove(0);
+    let mut file = options().open_writers(FileStorage::new(), dir.path()).expect("opens").0.remove(0);
     group.bench_function("file", |bencher| bencher.iter_custom(|rounds| stream(&mut file, rounds)));
     group.finish();
 }
@@ -100,8 +100,14 @@ impl Storage for Nowhere {
     type Io = NowhereIo;
     type Lock = ();
 
-    fn io(&self) -> io::Result<NowhereIo> {
+    fn io(&self, _: usize) -> io::Result<NowhereIo> {
         Ok(NowhereIo::default())
+    }
+    fn write_path(&self, (): &()) -> WritePath {
+        WritePath { backend: "nowhere", direct: false, instead: None }
+    }
+    fn write_at(&self, (): &(), _: u64, _: &AlignedBuf, _: std::ops::Range<usize>) -> io::Result<()> {
+        Ok(())
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<()> {
         let new = mode == OpenMode::CreateNew || path.extension().is_some_and(|name| name == "wal");

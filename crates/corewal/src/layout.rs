@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corewal_format::{CoreId, SegmentId, name};
-use corewal_io::{EntryKind, OpenMode, Operation, Storage, StorageIo, Wait};
+use corewal_io::{AlignedBuf, EntryKind, OpenMode, Storage};
 
 use crate::error::{Error, Result};
 
@@ -94,20 +94,9 @@ impl<S: Storage> Layout<S> {
     }
 
     fn write_blocks(&self, file: &S::File, bytes: &[u8]) -> io::Result<()> {
-        let mut io = self.storage.io()?;
-        let mut buffer = io.buffer(bytes.len());
+        let mut buffer = AlignedBuf::new(bytes.len());
         buffer.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
-        let range = 0..buffer.capacity();
-        let expected = range.len();
-        io.submit(Operation::Write { file: file.clone(), offset: 0, buffer, range, data_sync: false })?;
-        let mut completions = Vec::new();
-        while completions.is_empty() {
-            io.poll(Wait::One, &mut completions)?;
-        }
-        match completions.remove(0).result? {
-            written if written == expected => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::WriteZero, "short write")),
-        }
+        self.storage.write_at(file, 0, &buffer, 0..buffer.capacity())
     }
 
     /// Reads a small file whole, up to `limit` bytes and one more.

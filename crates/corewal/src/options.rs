@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use corewal_format::{BLOCK_LEN, LogId, MAX_CORES, block_align};
-use corewal_io::{Storage, SyncStorage};
+use corewal_io::{FileStorage, Storage};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
@@ -187,7 +187,7 @@ impl Options {
         dir: impl AsRef<Path>,
         state: impl Fn(corewal_format::CoreId) -> T + Send + Sync,
     ) -> Result<Opened<T>> {
-        self.open_on(SyncStorage, dir, state)
+        self.open_on(FileStorage::new(), dir, state)
     }
 
     /// As [`Options::open_with`], on another backend.

@@ -6,7 +6,7 @@ use std::path::Path;
 use corewal_format::{
     CoreId, Epoch, Frame, LogId, Lsn, Manifest, ManifestState, Offsets, Record, SegmentIdentity, Sequence, TimestampNs,
 };
-use corewal_io::{OpenMode, Storage, SyncStorage};
+use corewal_io::{FileStorage, OpenMode, Storage};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -48,7 +48,7 @@ const LOOKS: u32 = 5;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Reader<S: Storage = SyncStorage> {
+pub struct Reader<S: Storage = FileStorage> {
     layout: Layout<S>,
     manifest: Manifest,
     live: bool,
@@ -133,7 +133,7 @@ impl Reader {
     /// [`Error::NotAStore`], [`Error::Damaged`], [`Error::Unsupported`],
     /// [`Error::Io`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::open_on(SyncStorage, dir)
+        Self::open_on(FileStorage::new(), dir)
     }
 }
 

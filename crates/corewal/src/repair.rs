@@ -13,7 +13,7 @@ use corewal_format::{
     BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, FrameFields, Lsn, Manifest, ManifestState, Opening, Record,
     SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align, finish_frame, name,
 };
-use corewal_io::{EntryKind, OpenMode, Operation, Storage, StorageIo, SyncStorage, Wait};
+use corewal_io::{AlignedBuf, EntryKind, FileStorage, OpenMode, Storage};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -57,7 +57,7 @@ pub struct Repair {
 /// [`Error::Unsupported`] (a repair by an older program would destroy newer
 /// data), [`Error::Io`]; after the last, repair again.
 pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
-    repair_on(SyncStorage, dir, apply)
+    repair_on(FileStorage::new(), dir, apply)
 }
 
 /// As [`repair`], on another backend.
@@ -221,13 +221,11 @@ impl<S: Storage> Aside<'_, S> {
         let copy = || -> std::io::Result<()> {
             let to = storage.open(&target, OpenMode::CreateNew)?;
             let len = storage.len(&from)?;
-            let mut io = storage.io()?;
+            let mut buffer = AlignedBuf::new(1 << 20);
             let mut offset = 0;
             while offset < len {
-                let mut buffer = io.buffer(1 << 20);
                 let read = storage.read_at(&from, offset, buffer.as_mut_slice())?;
-                let range = 0..block_align(read.max(1));
-                write_whole(&mut io, Operation::Write { file: to.clone(), offset, buffer, range, data_sync: false })?;
+                storage.write_at(&to, offset, &buffer, 0..block_align(read.max(1)))?;
                 offset += read.max(1) as u64;
             }
             storage.set_len(&to, len)?;
@@ -235,20 +233,6 @@ impl<S: Storage> Aside<'_, S> {
         };
         copy().map_err(|error| Error::io("copy to", &target, error))?;
         self.layout.sync_dir(&dir)
-    }
-}
-
-fn write_whole<I: StorageIo>(io: &mut I, operation: Operation<I::File>) -> std::io::Result<()> {
-    let Operation::Write { range, .. } = &operation else { unreachable!("only writes are given") };
-    let expected = range.len();
-    io.submit(operation)?;
-    let mut completions = Vec::new();
-    while completions.is_empty() {
-        io.poll(Wait::One, &mut completions)?;
-    }
-    match completions.remove(0).result? {
-        written if written == expected => Ok(()),
-        _ => Err(std::io::Error::from(std::io::ErrorKind::WriteZero)),
     }
 }
 
@@ -396,8 +380,7 @@ impl<S: Storage> Cut<'_, S> {
         let survey = self.survey;
         let path = self.layout.segment(self.log.core, place.segment);
         let io_error = |error| Error::io("write", &path, error);
-        let mut io = self.layout.storage.io().map_err(io_error)?;
-        let mut buffer = io.buffer(BLOCK_LEN);
+        let mut buffer = AlignedBuf::new(BLOCK_LEN);
         let mut len = FRAME_HEADER_LEN;
         for record in records {
             len += record.encode(&mut buffer.as_mut_slice()[len..]);
@@ -419,9 +402,7 @@ impl<S: Storage> Cut<'_, S> {
         };
         let count = u32::try_from(records.len()).expect("a few records");
         finish_frame(&mut buffer.as_mut_slice()[..len], count, &fields, identity.checksum_seed());
-        let (offset, range) = (place.offset, 0..BLOCK_LEN);
-        let write = Operation::Write { file: file.clone(), offset, buffer, range, data_sync: false };
-        write_whole(&mut io, write).map_err(io_error)?;
+        self.layout.storage.write_at(file, place.offset, &buffer, 0..BLOCK_LEN).map_err(io_error)?;
         self.layout.storage.settle(file, place.offset).map_err(io_error)
     }
 

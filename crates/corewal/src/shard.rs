@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use corewal_format::{CoreId, Epoch, Lsn, Offsets};
-use corewal_io::{Storage, SyncStorage};
+use corewal_io::{FileStorage, Storage};
 
 use crate::commit::{Commit, Progress};
 use crate::epochs::EpochBoard;
@@ -26,7 +26,7 @@ use crate::writer::Writer;
 /// After a failed write or sync every call that would change something says
 /// [`Error::Latched`], and the state in memory may be ahead of the medium:
 /// open the store again.
-pub struct Shard<T: State = Keyed, S: Storage = SyncStorage> {
+pub struct Shard<T: State = Keyed, S: Storage = FileStorage> {
     writer: Writer<S>,
     state: T,
     progress: Progress,

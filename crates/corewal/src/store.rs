@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use corewal_format::{CoreId, Epoch, LogId};
-use corewal_io::{Storage, SyncStorage};
+use corewal_io::{FileStorage, Storage};
 
 use crate::epochs::EpochBoard;
 use crate::recovery::OpenedLogs;
@@ -15,7 +15,7 @@ use crate::state::{Keyed, State};
 
 /// What opening a store gives.
 #[derive(Debug)]
-pub struct Opened<T: State = Keyed, S: Storage = SyncStorage> {
+pub struct Opened<T: State = Keyed, S: Storage = FileStorage> {
     /// The directory and the epochs; clone it to where it is needed.
     pub store: Store<S>,
     /// One a core, in order; send each to its thread.
@@ -38,7 +38,7 @@ impl<T: State, S: Storage> Opened<T, S> {
 /// A store: owns the directory, announces epochs and knows which are complete.
 /// Cheap to clone; the directory stays locked until the last clone and the
 /// last shard are gone.
-pub struct Store<S: Storage = SyncStorage> {
+pub struct Store<S: Storage = FileStorage> {
     board: Arc<EpochBoard>,
     router: Router,
     log_id: LogId,

@@ -7,7 +7,7 @@ use std::path::Path;
 use corewal_format::{
     BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, SegmentId, SegmentIdentity, block_align, name,
 };
-use corewal_io::{EntryKind, Storage, SyncStorage};
+use corewal_io::{EntryKind, FileStorage, Storage};
 
 use crate::error::{Damage, Error, Result};
 use crate::layout::Layout;
@@ -59,7 +59,7 @@ pub struct Verification {
 /// [`Error::NotAStore`] and [`Error::Io`]. Damage is no error here: it is what
 /// is looked for.
 pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
-    verify_on(SyncStorage, dir)
+    verify_on(FileStorage::new(), dir)
 }
 
 /// As [`verify`], on another backend.

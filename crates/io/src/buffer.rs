@@ -5,24 +5,50 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 
 use crate::BLOCK_SIZE;
 
 /// An owned block of heap memory, zeroed when made, aligned to [`BLOCK_SIZE`]
-/// and a multiple of it long. Its size never changes.
+/// and a multiple of it long. It never moves.
 ///
 /// The alignment is what direct I/O asks of memory (`open(2)`, `O_DIRECT`). A
 /// `Vec<u8>` cannot give it, and one that grows would move under the kernel.
+///
+/// A buffer can be split, so that one part is written while the next is
+/// filled, and parts that lie side by side can be joined again:
+///
+/// ```
+/// use corewal_io::{AlignedBuf, BLOCK_SIZE};
+///
+/// let mut first = AlignedBuf::new(4 * BLOCK_SIZE);
+/// let second = first.split_off(BLOCK_SIZE);
+/// assert_eq!((first.capacity(), second.capacity()), (BLOCK_SIZE, 3 * BLOCK_SIZE));
+/// first.join(second).unwrap();
+/// assert_eq!(first.capacity(), 4 * BLOCK_SIZE);
+/// ```
 pub struct AlignedBuf {
-    start: NonNull<u8>,
+    memory: Arc<Memory>,
+    /// The part of the memory that belongs to this buffer and to no other.
+    offset: usize,
     capacity: usize,
 }
 
-// SAFETY: the buffer owns its memory alone and hands it out only through
-// `&self` and `&mut self`, so it may move to another thread.
-unsafe impl Send for AlignedBuf {}
-// SAFETY: through `&self` the bytes can only be read.
-unsafe impl Sync for AlignedBuf {}
+/// One allocation. Its bytes are reached through the buffers alone, each of
+/// which owns a part that no other one has.
+struct Memory {
+    start: NonNull<u8>,
+    capacity: usize,
+    /// The number under which a backend has registered it.
+    slot: Option<u16>,
+}
+
+// SAFETY: the memory is only a pointer to what the buffers own; freeing it on
+// another thread is what the global allocator allows.
+unsafe impl Send for Memory {}
+// SAFETY: through `&Memory` nothing but its place and size can be read; its
+// bytes are reached through an `AlignedBuf`, under the rules of that type.
+unsafe impl Sync for Memory {}
 
 impl AlignedBuf {
     /// A zeroed buffer of `capacity` bytes, rounded up to a multiple of
@@ -35,6 +61,12 @@ impl AlignedBuf {
     /// allocation of the standard library ([`alloc::handle_alloc_error`]).
     #[must_use]
     pub fn new(capacity: usize) -> Self {
+        Self::registered(capacity, |_, _| None)
+    }
+
+    /// As [`AlignedBuf::new`]; `register` is told where the memory is and gives
+    /// the number it has registered it under.
+    pub(crate) fn registered(capacity: usize, register: impl FnOnce(*mut u8, usize) -> Option<u16>) -> Self {
         let rounded = capacity.max(1).checked_next_multiple_of(BLOCK_SIZE);
         let capacity = rounded.expect("capacity of a buffer must fit the address space");
         let layout = layout(capacity);
@@ -45,7 +77,8 @@ impl AlignedBuf {
             alloc::handle_alloc_error(layout);
         };
         assert_eq!(start.as_ptr().addr() % BLOCK_SIZE, 0);
-        Self { start, capacity }
+        let slot = register(start.as_ptr(), capacity);
+        Self { memory: Arc::new(Memory { start, capacity, slot }), offset: 0, capacity }
     }
 
     /// The size in bytes, a multiple of [`BLOCK_SIZE`].
@@ -54,20 +87,74 @@ impl AlignedBuf {
         self.capacity
     }
 
+    /// The number under which a backend has registered the memory it is part of.
+    #[allow(dead_code, reason = "only io_uring registers memory")]
+    pub(crate) fn slot(&self) -> Option<u16> {
+        self.memory.slot
+    }
+
+    /// Splits the buffer at `at`: this one keeps what lies before it, the one
+    /// returned has the rest. Nothing is copied or allocated.
+    ///
+    /// # Panics
+    ///
+    /// If `at` is not a multiple of [`BLOCK_SIZE`] inside the buffer that
+    /// leaves both parts at least one block.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        assert!(at > 0 && at < self.capacity && at.is_multiple_of(BLOCK_SIZE), "a buffer is split between its blocks");
+        let rest = Self { memory: Arc::clone(&self.memory), offset: self.offset + at, capacity: self.capacity - at };
+        self.capacity = at;
+        assert_eq!(self.offset + self.capacity, rest.offset);
+        rest
+    }
+
+    /// Joins `next`, which lies right behind this buffer in the same memory,
+    /// to it.
+    ///
+    /// # Errors
+    ///
+    /// Gives `next` back if it lies elsewhere.
+    pub fn join(&mut self, next: Self) -> Result<(), Self> {
+        if !self.is_followed_by(&next) {
+            return Err(next);
+        }
+        self.capacity += next.capacity;
+        assert!(self.offset + self.capacity <= self.memory.capacity);
+        Ok(())
+    }
+
+    /// Whether `next` lies right behind this buffer in the same memory.
+    #[must_use]
+    pub fn is_followed_by(&self, next: &Self) -> bool {
+        Arc::ptr_eq(&self.memory, &next.memory) && self.offset + self.capacity == next.offset
+    }
+
+    /// Whether it is all of the memory it was made with: no part is missing.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.capacity == self.memory.capacity
+    }
+
     /// All bytes of the buffer.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `start` points to `capacity` bytes that this value owns and
-        // that were initialised (zeroed) when allocated.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.capacity) }
+        // SAFETY: the part lies within the allocation, whose bytes were
+        // initialised (zeroed) when allocated.
+        let start = unsafe { self.memory.start.add(self.offset) };
+        // SAFETY: as above; this value owns the part alone, so nobody changes
+        // it while the reference lives.
+        unsafe { slice::from_raw_parts(start.as_ptr(), self.capacity) }
     }
 
     /// All bytes of the buffer, to be changed.
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as for `as_slice`.
+        let start = unsafe { self.memory.start.add(self.offset) };
         // SAFETY: as for `as_slice`, and `&mut self` makes this the only
-        // reference.
-        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity) }
+        // reference to the part, which no other buffer shares.
+        unsafe { slice::from_raw_parts_mut(start.as_ptr(), self.capacity) }
     }
 }
 
@@ -77,10 +164,10 @@ fn layout(capacity: usize) -> Layout {
     Layout::from_size_align(capacity, BLOCK_SIZE).expect("capacity of a buffer must fit the address space")
 }
 
-impl Drop for AlignedBuf {
+impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: `start` came from the global allocator with this very
-        // layout, and nothing uses it after the drop.
+        // layout, and the last buffer of it is gone.
         unsafe { alloc::dealloc(self.start.as_ptr(), layout(self.capacity)) }
     }
 }

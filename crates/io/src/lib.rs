@@ -15,21 +15,23 @@
 //!   an order between two operations in flight; a caller who needs one waits
 //!   for the first completion before submitting the second.
 //!
-//! Backends: [`SyncStorage`] (blocking system calls, every platform) and
+//! Backends: [`FileStorage`] (the operating system's files) and
 //! [`SimStorage`] (a simulated disk that loses, tears and fails on demand,
 //! public so that users can test their own engines on it).
 
 #![deny(missing_docs)]
 
 mod buffer;
+mod os;
 mod sim;
 mod storage;
-mod sync;
 mod write;
 
 pub use buffer::AlignedBuf;
+pub use os::{BlockingIo, FileLock, FileStorage, OsFile};
 pub use sim::{
     CrashKind, Fault, FaultKind, OperationKind, SimFile, SimLock, SimOptions, SimSnapshot, SimStorage, SimStorageIo,
 };
-pub use storage::{BLOCK_SIZE, Completion, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, Token, Wait};
-pub use sync::{SyncFile, SyncLock, SyncStorage, SyncStorageIo};
+pub use storage::{
+    BLOCK_SIZE, Completion, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, Token, Wait, WritePath,
+};

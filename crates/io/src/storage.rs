@@ -71,8 +71,12 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// frees it.
     type Lock: Send + Sync + fmt::Debug;
 
-    /// Makes the write path of one core.
-    fn io(&self) -> io::Result<Self::Io>;
+    /// Makes the write path of one core. `core` is its index, for backends
+    /// that have something ready for each.
+    fn io(&self, core: usize) -> io::Result<Self::Io>;
+
+    /// How writes to `file` will reach the medium.
+    fn write_path(&self, file: &Self::File) -> WritePath;
 
     /// Opens a regular file. Anything else, a link included, is refused with
     /// [`io::ErrorKind::InvalidInput`].
@@ -84,6 +88,35 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// Reads at `offset` until `buffer` is full or the file ends. Returns the
     /// bytes read; fewer than asked only at the end of the file.
     fn read_at(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes `buffer[range]` at `offset`, whole; the rules are those of
+    /// [`Operation::Write`]. For what is written once: headers, manifests. It
+    /// is durable after [`Storage::settle`].
+    fn write_at(&self, file: &Self::File, offset: u64, buffer: &AlignedBuf, range: Range<usize>) -> io::Result<()>;
+
+    /// Writes zeros over `len` bytes from `offset` on, both whole blocks, and
+    /// not only promises them: a later write there neither allocates nor
+    /// converts anything in the file system. Durable after
+    /// [`Storage::settle`].
+    fn zero(&self, file: &Self::File, offset: u64, len: u64) -> io::Result<()> {
+        const CHUNK: u64 = 1 << 20;
+        #[expect(clippy::cast_possible_truncation, reason = "at most a chunk")]
+        let zeros = AlignedBuf::new(len.min(CHUNK) as usize);
+        let mut done = 0;
+        while done < len {
+            #[expect(clippy::cast_possible_truncation, reason = "at most a chunk")]
+            let part = (len - done).min(CHUNK) as usize;
+            self.write_at(file, offset + done, &zeros, 0..part)?;
+            done += part as u64;
+        }
+        Ok(())
+    }
+
+    /// Tells that `len` bytes from `offset` on will be read soon. A hint: it
+    /// does not wait, and may do nothing.
+    fn read_ahead(&self, file: &Self::File, offset: u64, len: u64) {
+        let _ = (file, offset, len);
+    }
 
     /// Cuts or extends (with zeros) the file. Durable after a sync of the file.
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;
@@ -132,6 +165,30 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// Whether somebody holds the lock at `path` at this moment. Creates
     /// nothing; a missing file is not locked.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// How writes to a file reach the medium: what a backend found to be possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WritePath {
+    /// The backend: `io_uring`, `blocking` or `simulated`.
+    pub backend: &'static str,
+    /// Writes go past the page cache and can carry their own sync, so a
+    /// durable write costs one trip to the medium and several can be under way
+    /// (`open(2)`, `O_DIRECT`; `pwritev2(2)`, `RWF_DSYNC`). Otherwise they go
+    /// through the cache, and a sync follows.
+    pub direct: bool,
+    /// Why it is not a better path, if it is not.
+    pub instead: Option<String>,
+}
+
+impl fmt::Display for WritePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.backend, if self.direct { "direct" } else { "buffered" })?;
+        match &self.instead {
+            Some(why) => write!(f, " ({why})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// An operation handed to [`StorageIo::submit`].
@@ -206,4 +263,32 @@ pub trait StorageIo: Send {
 
     /// Operations submitted whose completion has not been polled.
     fn in_flight(&self) -> usize;
+
+    /// Performs one operation and waits for its end, with nothing else in
+    /// flight. What is right, and sometimes faster, for a caller that would
+    /// wait anyway.
+    ///
+    /// # Panics
+    ///
+    /// If something is in flight.
+    fn perform(&mut self, operation: Operation<Self::File>) -> io::Result<Completion> {
+        assert_eq!(self.in_flight(), 0, "a lone operation has nothing beside it");
+        let token = self.submit(operation)?;
+        let mut completions = Vec::with_capacity(1);
+        while completions.is_empty() {
+            self.poll(Wait::One, &mut completions)?;
+        }
+        let completion = completions.pop().expect("polled for");
+        assert_eq!(completion.token, token);
+        Ok(completion)
+    }
+
+    /// A descriptor that becomes readable when something has completed, for a
+    /// reactor to sleep on (`eventfd(2)`). Read eight bytes from it before
+    /// polling. `None` for a backend whose operations have completed when
+    /// [`StorageIo::submit`] returns.
+    #[cfg(unix)]
+    fn event_fd(&mut self) -> io::Result<Option<std::os::fd::OwnedFd>> {
+        Ok(None)
+    }
 }

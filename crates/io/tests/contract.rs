@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{BLOCK, block_write, blocks, read_all, run, sync, write, write_durably};
 use corewal_io::{
-    BLOCK_SIZE, EntryKind, OpenMode, Operation, SimOptions, SimStorage, Storage, StorageIo, SyncStorage, Wait,
+    BLOCK_SIZE, EntryKind, FileStorage, OpenMode, Operation, SimOptions, SimStorage, Storage, StorageIo, Wait,
 };
 
 type Law<S> = fn(&S, &Path);
@@ -47,7 +47,7 @@ fn contract<S: Storage>(storage: &S, root: &Path) {
 #[test]
 fn the_blocking_backend_keeps_the_contract() {
     let dir = tempfile::tempdir().unwrap();
-    contract(&SyncStorage::new(), dir.path());
+    contract(&FileStorage::new(), dir.path());
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn directory_is_no_file<S: Storage>(storage: &S, dir: &Path) {
 
 fn writes_go_where_sent<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write(&mut io, &file, 2, 3);
     write(&mut io, &file, 0, 1);
     assert_eq!(blocks(&read_all(storage, &file)), [1, 0, 3]);
@@ -129,7 +129,7 @@ fn writes_go_where_sent<S: Storage>(storage: &S, dir: &Path) {
 
 fn part_of_buffer<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     let mut buffer = io.buffer(3 * BLOCK_SIZE);
     for (number, block) in buffer.chunks_mut(BLOCK_SIZE).enumerate() {
         block.fill(u8::try_from(number).unwrap() + 1);
@@ -144,7 +144,7 @@ fn part_of_buffer<S: Storage>(storage: &S, dir: &Path) {
 
 fn buffer_comes_back<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     let buffer = io.buffer(1);
     assert_eq!(buffer.capacity(), BLOCK_SIZE);
     let address = buffer.as_ptr();
@@ -155,7 +155,7 @@ fn buffer_comes_back<S: Storage>(storage: &S, dir: &Path) {
 
 fn durable_writes<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write_durably(&mut io, &file, 0, 1);
     write_durably(&mut io, &file, 1, 2);
     sync(&mut io, &file);
@@ -164,7 +164,7 @@ fn durable_writes<S: Storage>(storage: &S, dir: &Path) {
 
 fn broken_write_is_refused<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     for (offset, range) in [(1, 0..BLOCK_SIZE), (0, 0..1), (0, 0..0), (0, 0..2 * BLOCK_SIZE)] {
         let operation =
             Operation::Write { file: file.clone(), offset, buffer: io.buffer(BLOCK_SIZE), range, data_sync: false };
@@ -175,7 +175,7 @@ fn broken_write_is_refused<S: Storage>(storage: &S, dir: &Path) {
 
 fn tokens_differ<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     let mut tokens = Vec::new();
     for number in 0..4 {
         let operation = block_write(&mut io, &file, number, 1, false);
@@ -197,7 +197,7 @@ fn tokens_differ<S: Storage>(storage: &S, dir: &Path) {
 }
 
 fn polling_nothing<S: Storage>(storage: &S, _dir: &Path) {
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     let mut completions = Vec::new();
     io.poll(Wait::No, &mut completions).unwrap();
     io.poll(Wait::One, &mut completions).unwrap();
@@ -206,7 +206,7 @@ fn polling_nothing<S: Storage>(storage: &S, _dir: &Path) {
 
 fn reading_past_the_end<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write(&mut io, &file, 0, 7);
     let mut buffer = [0; 100];
     assert_eq!(storage.read_at(&file, BLOCK - 10, &mut buffer).unwrap(), 10);
@@ -218,7 +218,7 @@ fn reading_past_the_end<S: Storage>(storage: &S, dir: &Path) {
 
 fn set_len<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write(&mut io, &file, 0, 7);
     storage.set_len(&file, 100).unwrap();
     assert_eq!(storage.len(&file).unwrap(), 100);
@@ -233,7 +233,7 @@ fn set_len<S: Storage>(storage: &S, dir: &Path) {
 
 fn settle<S: Storage>(storage: &S, dir: &Path) {
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write(&mut io, &file, 0, 7);
     storage.settle(&file, 0).unwrap();
     assert_eq!(blocks(&read_all(storage, &file)), [7]);
@@ -243,7 +243,7 @@ fn rename<S: Storage>(storage: &S, dir: &Path) {
     let (one, two) = (dir.join("one"), dir.join("two"));
     let file = storage.open(&one, OpenMode::CreateNew).unwrap();
     storage.open(&two, OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write(&mut io, &file, 0, 7);
     storage.rename(&one, &two).unwrap();
     assert_eq!(kind(storage.open(&one, OpenMode::Read)), ErrorKind::NotFound);
@@ -267,7 +267,7 @@ fn bad_renames<S: Storage>(storage: &S, dir: &Path) {
 fn remove<S: Storage>(storage: &S, dir: &Path) {
     let path = dir.join("a");
     let file = storage.open(&path, OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write(&mut io, &file, 0, 7);
     storage.remove(&path).unwrap();
     storage.sync_dir(dir).unwrap();

@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 
 use corewal_format::{CoreId, Epoch, Lsn, Opening, Record, Sequence, TimestampNs};
-use corewal_io::{AlignedBuf, Completion, Storage, StorageIo, SyncStorage, Token};
+use corewal_io::{AlignedBuf, Completion, FileStorage, Storage, StorageIo, Token};
 
 use self::building::{Building, Finished};
 use self::files::Files;
@@ -42,7 +42,7 @@ pub(crate) use files::{OpenSegment, create_segment};
 /// After an error of kind [`Error::Latched`] or a failed write or sync, every
 /// further call that would write is refused. Dropping a writer loses what is
 /// not durable, as a crash does; [`Writer::close`] loses nothing.
-pub struct Writer<S: Storage = SyncStorage> {
+pub struct Writer<S: Storage = FileStorage> {
     layout: Layout<S>,
     log: LogIdentity,
     io: S::Io,
@@ -138,7 +138,8 @@ impl<S: Storage> Writer<S> {
     /// else can be appended.
     pub(crate) fn take_up(take_up: TakeUp<S>, rollback: Option<(Lsn, Epoch)>) -> Result<Self> {
         let TakeUp { layout, log, clock, tuning, spans, active, end, start, .. } = take_up;
-        let io = layout.storage.io().map_err(|error| Error::io("start writing to", &layout.dir, error))?;
+        let io =
+            layout.storage.io(log.core.index()).map_err(|error| Error::io("start writing to", &layout.dir, error))?;
         let next = NextFrame { segment: active.identity.segment, base_lsn: active.identity.base_lsn, lsn: end };
         let mut writer = Self {
             layout,

@@ -1,11 +1,12 @@
 //! A disk that counts what is read of it.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use corewal::io::{DirEntry, OpenMode, SimFile, SimLock, SimStorage, SimStorageIo, Storage};
+use corewal::io::{AlignedBuf, DirEntry, OpenMode, SimFile, SimLock, SimStorage, SimStorageIo, Storage, WritePath};
 
 /// The simulated disk, and the bytes and calls that reading took.
 #[derive(Clone)]
@@ -34,8 +35,16 @@ impl Storage for Counting {
     type Io = SimStorageIo;
     type Lock = SimLock;
 
-    fn io(&self) -> io::Result<SimStorageIo> {
-        self.disk.io()
+    fn io(&self, core: usize) -> io::Result<SimStorageIo> {
+        self.disk.io(core)
+    }
+
+    fn write_path(&self, file: &SimFile) -> WritePath {
+        self.disk.write_path(file)
+    }
+
+    fn write_at(&self, file: &SimFile, offset: u64, buffer: &AlignedBuf, range: Range<usize>) -> io::Result<()> {
+        self.disk.write_at(file, offset, buffer, range)
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,7 @@ use super::disk::{self, Disk, Node};
 use super::fault::{self, Fault, OperationKind};
 use super::state::{self, Shared, State};
 use super::{SimFile, SimLock, SimSnapshot, SimStorageIo};
-use crate::{DirEntry, EntryKind, OpenMode, Storage};
+use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, WritePath};
 
 /// How a [`SimStorage`] is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub struct SimOptions {
     /// `data_sync` write, by `settle`) completes and makes nothing durable. A
     /// crash test that does not fail on it tests nothing.
     pub sync_lies: bool,
+    /// What [`Storage::write_path`] says: whether writers are to make each
+    /// write durable by itself. The disk can do both either way.
+    pub direct: bool,
 }
 
 /// A simulated disk. Clones share it.
@@ -190,8 +194,26 @@ impl Storage for SimStorage {
     type Io = SimStorageIo;
     type Lock = SimLock;
 
-    fn io(&self) -> io::Result<SimStorageIo> {
+    fn io(&self, _core: usize) -> io::Result<SimStorageIo> {
         Ok(SimStorageIo::new(&self.shared))
+    }
+
+    fn write_path(&self, _file: &SimFile) -> WritePath {
+        let direct = state::lock(&self.shared).options.direct;
+        WritePath { backend: "simulated", direct, instead: None }
+    }
+
+    /// Two steps, as one write is that is submitted and completes.
+    fn write_at(&self, file: &SimFile, offset: u64, buffer: &AlignedBuf, range: Range<usize>) -> io::Result<()> {
+        let mut copy = AlignedBuf::new(buffer.capacity());
+        copy.as_mut_slice().copy_from_slice(buffer);
+        let len = range.len();
+        let file = file.clone();
+        let write = Operation::Write { file, offset, buffer: copy, range, data_sync: false };
+        match SimStorageIo::new(&self.shared).perform(write)?.result? {
+            written if written == len => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::WriteZero, "short write")),
+        }
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {

@@ -70,7 +70,7 @@ fn locks_and_open_files_end_with_the_process() {
         assert!(after.lock("LOCK".as_ref()).unwrap().is_some());
         let error = after.len(&world.file).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-        let mut io = after.io().unwrap();
+        let mut io = after.io(0).unwrap();
         let operation = block_write(&mut io, &world.file, 0, 1, false);
         assert!(io.submit(operation).is_err());
     }
@@ -87,7 +87,7 @@ fn the_disk_after_a_crash_is_independent_of_the_one_before() {
     world.disk.remove(log()).unwrap();
     assert_eq!(blocks(&after.read_file(log()).unwrap()), [1]);
     let file = after.open(log(), OpenMode::ReadWrite).unwrap();
-    write(&mut after.io().unwrap(), &file, 0, 3);
+    write(&mut after.io(0).unwrap(), &file, 0, 3);
     let again = snapshot.crash(CrashKind::Process, 1);
     assert_eq!(blocks(&again.read_file(log()).unwrap()), [1]);
 }
@@ -128,7 +128,7 @@ fn a_disk_can_crash_and_be_used_and_crash_again() {
     for round in 0..30 {
         let file = disk.open(log(), OpenMode::ReadWrite).unwrap();
         disk.settle(&file, 0).unwrap();
-        let mut io = disk.io().unwrap();
+        let mut io = disk.io(0).unwrap();
         write(&mut io, &file, round, 1);
         crate::common::sync(&mut io, &file);
         write(&mut io, &file, round + 1, 9);

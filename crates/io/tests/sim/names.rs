@@ -35,7 +35,7 @@ fn disk_with(files: &[(&str, u8)]) -> SimStorage {
 fn a_created_file_may_be_lost_until_its_directory_is_synced() {
     let disk = SimStorage::default();
     let file = disk.open(Path::new("a"), OpenMode::CreateNew).unwrap();
-    let mut io = disk.io().unwrap();
+    let mut io = disk.io(0).unwrap();
     write(&mut io, &file, 0, 7);
     sync(&mut io, &file);
     // A sync of the file does not sync its name.
@@ -49,7 +49,7 @@ fn a_created_file_may_be_lost_until_its_directory_is_synced() {
 fn a_synced_name_does_not_make_the_content_durable() {
     let disk = SimStorage::default();
     let file = disk.open(Path::new("a"), OpenMode::CreateNew).unwrap();
-    write(&mut disk.io().unwrap(), &file, 0, 7);
+    write(&mut disk.io(0).unwrap(), &file, 0, 7);
     disk.sync_dir(root()).unwrap();
     let outcomes = found(&disk, &["a"]);
     assert!(outcomes.contains(&vec![Some(0)]) && outcomes.contains(&vec![Some(7)]));

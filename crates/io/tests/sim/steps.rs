@@ -27,7 +27,7 @@ fn every_change_of_the_disk_is_one_step_and_reading_is_none() {
     step(1);
     disk.settle(&file, 0).unwrap();
     step(1);
-    let mut io = disk.io().unwrap();
+    let mut io = disk.io(0).unwrap();
     let operation = block_write(&mut io, &file, 0, 1, false);
     io.submit(operation).unwrap();
     step(1);
@@ -93,7 +93,7 @@ fn wild_run(seed: u64) -> (SimStorage, Vec<String>) {
     let disk = SimStorage::new(SimOptions { seed, ..SimOptions::default() });
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut told = Vec::new();
-    let mut ios = [disk.io().unwrap(), disk.io().unwrap()];
+    let mut ios = [disk.io(0).unwrap(), disk.io(0).unwrap()];
     let names = ["a", "b", "c"].map(Path::new);
     let mut files = Vec::new();
     for _ in 0..150 {

@@ -29,7 +29,7 @@ impl World {
         let disk = SimStorage::new(options);
         let file = disk.open(log(), OpenMode::CreateNew).unwrap();
         disk.sync_dir(root()).unwrap();
-        let io = disk.io().unwrap();
+        let io = disk.io(0).unwrap();
         Self { disk, io, file }
     }
 

@@ -3,10 +3,10 @@
 use std::io;
 use std::ops::Range;
 
-use super::SyncFile;
+use super::OsFile;
 use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 
-/// The write path of [`SyncStorage`](crate::SyncStorage):
+/// The write path of [`FileStorage`](crate::FileStorage):
 /// [`submit`](StorageIo::submit) performs the operation before it returns, and
 /// [`poll`](StorageIo::poll) hands out what it has queued.
 ///
@@ -15,15 +15,15 @@ use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 /// [`Operation::Write`]. Writes are never short: they go on until all is
 /// written or an error ends them.
 #[derive(Debug, Default)]
-pub struct SyncStorageIo {
+pub struct BlockingIo {
     next_token: u64,
     completed: Vec<Completion>,
     /// The system has refused `RWF_DSYNC` once: do not ask at every write.
     durable_write_refused: bool,
 }
 
-impl SyncStorageIo {
-    fn write(&mut self, file: &SyncFile, offset: u64, bytes: &[u8], data_sync: bool) -> io::Result<()> {
+impl BlockingIo {
+    fn write(&mut self, file: &OsFile, offset: u64, bytes: &[u8], data_sync: bool) -> io::Result<()> {
         if !data_sync {
             return file.write_at(offset, bytes);
         }
@@ -49,7 +49,7 @@ impl SyncStorageIo {
 
     fn submit_write(
         &mut self,
-        file: &SyncFile,
+        file: &OsFile,
         offset: u64,
         buffer: AlignedBuf,
         range: Range<usize>,
@@ -63,14 +63,14 @@ impl SyncStorageIo {
     }
 }
 
-impl StorageIo for SyncStorageIo {
-    type File = SyncFile;
+impl StorageIo for BlockingIo {
+    type File = OsFile;
 
     fn buffer(&mut self, capacity: usize) -> AlignedBuf {
         AlignedBuf::new(capacity)
     }
 
-    fn submit(&mut self, operation: Operation<SyncFile>) -> io::Result<Token> {
+    fn submit(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
         match operation {
             Operation::Write { file, offset, buffer, range, data_sync } => {
                 self.submit_write(&file, offset, buffer, range, data_sync)

@@ -23,21 +23,21 @@ const PAUSE: Duration = Duration::from_millis(5);
 ///
 /// The lock belongs to the open file, not to the process, so two handles of
 /// one process exclude each other. It binds only those who ask for it.
-pub struct SyncLock {
+pub struct FileLock {
     /// Closing it frees the lock.
     _file: File,
     path: PathBuf,
 }
 
 /// Prints the path of the lock file.
-impl fmt::Debug for SyncLock {
+impl fmt::Debug for FileLock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SyncLock").field(&self.path).finish()
+        f.debug_tuple("FileLock").field(&self.path).finish()
     }
 }
 
 /// Takes the lock, or `None` if another has it for all the attempts.
-pub(super) fn acquire(path: &Path) -> io::Result<Option<SyncLock>> {
+pub(super) fn acquire(path: &Path) -> io::Result<Option<FileLock>> {
     const { assert!(ATTEMPTS > 0) };
     let file = open::lock_file(path)?;
     for attempt in 0..ATTEMPTS {
@@ -47,7 +47,7 @@ pub(super) fn acquire(path: &Path) -> io::Result<Option<SyncLock>> {
         match file.try_lock() {
             Ok(()) => {
                 let path = path.to_path_buf();
-                return Ok(Some(SyncLock { _file: file, path }));
+                return Ok(Some(FileLock { _file: file, path }));
             }
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),

@@ -8,10 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open file of [`SyncStorage`](crate::SyncStorage). Clones share one
+/// An open file of [`FileStorage`](crate::FileStorage). Clones share one
 /// handle of the operating system; the last one closes it.
 #[derive(Clone)]
-pub struct SyncFile {
+pub struct OsFile {
     inner: Arc<Inner>,
 }
 
@@ -21,13 +21,13 @@ struct Inner {
 }
 
 /// Prints the path it was opened by.
-impl fmt::Debug for SyncFile {
+impl fmt::Debug for OsFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SyncFile").field(&self.inner.path).finish()
+        f.debug_tuple("OsFile").field(&self.inner.path).finish()
     }
 }
 
-impl SyncFile {
+impl OsFile {
     pub(super) fn new(file: File, path: &Path) -> Self {
         let path = path.to_path_buf();
         Self { inner: Arc::new(Inner { file, path }) }

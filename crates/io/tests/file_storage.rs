@@ -13,15 +13,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use common::{block_write, blocks, run, write, write_durably};
 #[cfg(unix)]
 use corewal_io::EntryKind;
-use corewal_io::{BLOCK_SIZE, OpenMode, Storage, SyncStorage};
+use corewal_io::{BLOCK_SIZE, FileStorage, OpenMode, Storage};
 
 #[test]
 fn what_it_writes_is_in_the_file_for_all_to_read() {
     let dir = tempfile::tempdir().unwrap();
-    let storage = SyncStorage::new();
+    let storage = FileStorage::new();
     let path = dir.path().join("a");
     let file = storage.open(&path, OpenMode::CreateNew).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     write(&mut io, &file, 1, 2);
     write_durably(&mut io, &file, 0, 1);
     assert_eq!(blocks(&fs::read(&path).unwrap()), [1, 2]);
@@ -31,11 +31,11 @@ fn what_it_writes_is_in_the_file_for_all_to_read() {
 #[test]
 fn a_failed_write_is_told_by_its_completion_and_gives_the_buffer_back() {
     let dir = tempfile::tempdir().unwrap();
-    let storage = SyncStorage::new();
+    let storage = FileStorage::new();
     let path = dir.path().join("a");
     fs::write(&path, b"old").unwrap();
     let file = storage.open(&path, OpenMode::Read).unwrap();
-    let mut io = storage.io().unwrap();
+    let mut io = storage.io(0).unwrap();
     for data_sync in [false, true] {
         let operation = block_write(&mut io, &file, 0, 1, data_sync);
         let done = run(&mut io, operation);
@@ -52,7 +52,7 @@ fn what_it_creates_is_private() {
     use std::os::unix::fs::PermissionsExt;
 
     let dir = tempfile::tempdir().unwrap();
-    let storage = SyncStorage::new();
+    let storage = FileStorage::new();
     let (file, sub, lock) = (dir.path().join("file"), dir.path().join("sub"), dir.path().join("LOCK"));
     storage.open(&file, OpenMode::CreateNew).unwrap();
     storage.create_dir(&sub).unwrap();
@@ -68,7 +68,7 @@ fn what_it_creates_is_private() {
 #[test]
 fn links_are_refused_and_never_followed() {
     let dir = tempfile::tempdir().unwrap();
-    let storage = SyncStorage::new();
+    let storage = FileStorage::new();
     let target = dir.path().join("target");
     fs::write(&target, b"precious").unwrap();
     let link = dir.path().join("link");
@@ -104,14 +104,14 @@ fn a_link_to_a_directory_is_not_synced_as_one() {
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-    let error = SyncStorage::new().sync_dir(&link).unwrap_err();
+    let error = FileStorage::new().sync_dir(&link).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotADirectory);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_device_is_refused() {
-    let storage = SyncStorage::new();
+    let storage = FileStorage::new();
     let error = storage.open("/dev/zero".as_ref(), OpenMode::Read).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
@@ -121,7 +121,7 @@ fn a_device_is_refused() {
 #[test]
 fn asking_for_the_lock_all_the_time_keeps_no_owner_out() {
     let dir = tempfile::tempdir().unwrap();
-    let storage = SyncStorage::new();
+    let storage = FileStorage::new();
     let path = dir.path().join("LOCK");
     drop(storage.lock(&path).unwrap());
     let stop = Arc::new(AtomicBool::new(false));
@@ -148,7 +148,7 @@ fn asking_for_the_lock_all_the_time_keeps_no_owner_out() {
 #[test]
 fn the_system_frees_the_lock_with_the_last_handle() {
     let dir = tempfile::tempdir().unwrap();
-    let storage = SyncStorage::new();
+    let storage = FileStorage::new();
     let path = dir.path().join("LOCK");
     let one = storage.lock(&path).unwrap().unwrap();
     let other = dir.path().join("OTHER");

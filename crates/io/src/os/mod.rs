@@ -6,7 +6,7 @@ mod lock;
 mod open;
 mod storage;
 
-pub use file::SyncFile;
-pub use io::SyncStorageIo;
-pub use lock::SyncLock;
-pub use storage::SyncStorage;
+pub use file::OsFile;
+pub use io::BlockingIo;
+pub use lock::FileLock;
+pub use storage::FileStorage;

@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
-use super::{SyncFile, SyncLock, SyncStorageIo, lock, open};
-use crate::{DirEntry, EntryKind, OpenMode, Storage};
+use super::{BlockingIo, FileLock, OsFile, lock, open};
+use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, Storage, WritePath, write};
 
 /// The file system of the operating system, by blocking calls.
 ///
@@ -21,9 +22,9 @@ use crate::{DirEntry, EntryKind, OpenMode, Storage};
 /// [`settle`](Storage::settle) a file opened only for reading. Only Linux is
 /// asked to drop its cache in `settle`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SyncStorage;
+pub struct FileStorage;
 
-impl SyncStorage {
+impl FileStorage {
     /// The backend. It holds nothing: the system's file tree is one.
     #[must_use]
     pub fn new() -> Self {
@@ -31,32 +32,41 @@ impl SyncStorage {
     }
 }
 
-impl Storage for SyncStorage {
-    type File = SyncFile;
-    type Io = SyncStorageIo;
-    type Lock = SyncLock;
+impl Storage for FileStorage {
+    type File = OsFile;
+    type Io = BlockingIo;
+    type Lock = FileLock;
 
-    fn io(&self) -> io::Result<SyncStorageIo> {
-        Ok(SyncStorageIo::default())
+    fn io(&self, _core: usize) -> io::Result<BlockingIo> {
+        Ok(BlockingIo::default())
     }
 
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SyncFile> {
-        Ok(SyncFile::new(open::file(path, mode)?, path))
+    fn write_path(&self, _file: &OsFile) -> WritePath {
+        WritePath { backend: "blocking", direct: false, instead: None }
     }
 
-    fn len(&self, file: &SyncFile) -> io::Result<u64> {
+    fn write_at(&self, file: &OsFile, offset: u64, buffer: &AlignedBuf, range: Range<usize>) -> io::Result<()> {
+        write::check(offset, buffer, &range)?;
+        file.write_at(offset, &buffer[range])
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<OsFile> {
+        Ok(OsFile::new(open::file(path, mode)?, path))
+    }
+
+    fn len(&self, file: &OsFile) -> io::Result<u64> {
         file.len()
     }
 
-    fn read_at(&self, file: &SyncFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read_at(&self, file: &OsFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         file.read_at(offset, buffer)
     }
 
-    fn set_len(&self, file: &SyncFile, len: u64) -> io::Result<()> {
+    fn set_len(&self, file: &OsFile, len: u64) -> io::Result<()> {
         file.set_len(len)
     }
 
-    fn settle(&self, file: &SyncFile, from: u64) -> io::Result<()> {
+    fn settle(&self, file: &OsFile, from: u64) -> io::Result<()> {
         file.sync_data()?;
         file.forget_cache(from);
         Ok(())
@@ -102,7 +112,7 @@ impl Storage for SyncStorage {
         open::sync_dir(dir)
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Option<SyncLock>> {
+    fn lock(&self, path: &Path) -> io::Result<Option<FileLock>> {
         lock::acquire(path)
     }
 
