@@ -100,11 +100,9 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// [`Storage::settle`].
     fn zero(&self, file: &Self::File, offset: u64, len: u64) -> io::Result<()> {
         const CHUNK: u64 = 1 << 20;
-        #[expect(clippy::cast_possible_truncation, reason = "at most a chunk")]
         let zeros = AlignedBuf::new(len.min(CHUNK) as usize);
         let mut done = 0;
         while done < len {
-            #[expect(clippy::cast_possible_truncation, reason = "at most a chunk")]
             let part = (len - done).min(CHUNK) as usize;
             self.write_at(file, offset + done, &zeros, 0..part)?;
             done += part as u64;
