@@ -5,6 +5,7 @@ use corewal_format::{BLOCK_LEN, Lsn, block_align};
 use corewal_io::{AlignedBuf, Completion, Operation, Storage, StorageIo, Token, Wait};
 
 use super::building::Finished;
+use super::group::Look;
 use super::ledger::Role;
 use super::{Destination, OpenSegment, Writer, create_segment};
 use crate::error::Result;
@@ -77,12 +78,15 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Takes in what has completed, without blocking, and starts the sync that
-    /// is due. Returns the durable position.
+    /// is due, by wish or by [`GroupCommit`](crate::GroupCommit). Returns the
+    /// durable position.
     ///
     /// # Errors
-    /// [`Error::Latched`](crate::Error::Latched), now and from now on, if a write or a sync failed.
+    /// [`Error::Latched`](crate::Error::Latched), now and from now on, if a write or a sync failed;
+    /// [`Error::Io`](crate::Error::Io) as [`Writer::submit`], from the sync that group commit finds due.
     pub fn poll(&mut self) -> Result<Lsn> {
-        self.drive(Wait::No)
+        self.drive(Wait::No)?;
+        self.group_commit(Look::AtTheClock)
     }
 
     /// As [`Writer::poll`], but blocks until something in flight has completed.
@@ -90,7 +94,8 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// As [`Writer::poll`].
     pub fn wait(&mut self) -> Result<Lsn> {
-        self.drive(Wait::One)
+        self.drive(Wait::One)?;
+        self.group_commit(Look::AtTheClock)
     }
 
     /// Makes everything appended so far durable and waits for it. Returns the
@@ -109,7 +114,7 @@ impl<S: Storage> Writer<S> {
         Ok(self.ledger.durable())
     }
 
-    fn drive(&mut self, mut wait: Wait) -> Result<Lsn> {
+    pub(super) fn drive(&mut self, mut wait: Wait) -> Result<Lsn> {
         loop {
             self.take_completions(wait)?;
             if !self.start_sync()? {
@@ -211,6 +216,7 @@ impl<S: Storage> Writer<S> {
             self.records_synced = records;
         }
         self.files.retire(durable);
+        self.publisher.advance(durable);
         self.last_sync = Some(self.clock.now());
     }
 

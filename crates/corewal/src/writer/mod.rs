@@ -11,6 +11,7 @@ mod append;
 mod building;
 mod drive;
 mod files;
+mod group;
 mod ledger;
 mod surgery;
 
@@ -26,13 +27,16 @@ use self::building::{Building, Finished};
 use self::files::Files;
 use self::ledger::Ledger;
 use crate::clock::Clock;
+use crate::durable::Publisher;
 use crate::error::{Error, Result};
+use crate::group::Pending;
 use crate::layout::Layout;
 use crate::options::Tuning;
 use crate::planted::Planted;
 use crate::scan::LogIdentity;
 
 pub(crate) use files::{OpenSegment, create_segment};
+pub(crate) use group::Look;
 
 /// One core's way into its log.
 ///
@@ -75,6 +79,11 @@ pub struct Writer<S: Storage = FileStorage> {
     start: Lsn,
     commit_body: Vec<u8>,
     latched: Option<(io::ErrorKind, String)>,
+    /// Commits that no sync has been asked for.
+    pending: Pending,
+    /// Tells others how far the log is durable; its drop, that the writer is
+    /// gone.
+    publisher: Publisher,
     planted: Planted,
     /// Keeps other processes out for as long as the writer lives.
     _lock: Arc<S::Lock>,
@@ -168,6 +177,8 @@ impl<S: Storage> Writer<S> {
             start,
             commit_body: Vec::new(),
             latched: None,
+            pending: Pending::default(),
+            publisher: Publisher::new(end),
             planted: take_up.planted,
             _lock: take_up.lock,
         };
@@ -265,6 +276,7 @@ impl<S: Storage> Writer<S> {
         let core = self.log.core;
         let (kind, cause) =
             self.latched.get_or_insert_with(|| (error.kind(), format!("core {core}: cannot {action}: {error}")));
+        self.publisher.latched(*kind, cause);
         Error::Latched { cause: cause.clone(), kind: *kind }
     }
 
