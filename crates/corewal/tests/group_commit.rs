@@ -87,6 +87,10 @@ fn a_number_of_commits_or_of_bytes_starts_a_sync() {
     assert!(shard.ticket(sixth).is_durable());
     let (seventh, eighth) = (commit(&mut shard, 10), commit(&mut shard, 10));
     assert!(!poll_until(&mut shard, seventh.max(eighth)), "they count from there");
+    // What was handed over and not asked for still waits.
+    shard.submit().unwrap();
+    let ninth = commit(&mut shard, 10);
+    assert!(poll_until(&mut shard, ninth), "it is the third");
 }
 
 /// Counts the readings.
@@ -151,10 +155,10 @@ fn polling_alone_makes_every_commit_durable() {
         let mut end = Lsn(0);
         for now in 0..60 {
             clock.set(TimestampNs(now));
-            if rng.bool() {
-                end = commit(&mut shard, rng.usize(0..9000));
-            } else {
-                shard.poll().unwrap();
+            match rng.u8(0..8) {
+                0..4 => end = commit(&mut shard, rng.usize(0..9000)),
+                4 => shard.submit().unwrap(),
+                _ => drop(shard.poll().unwrap()),
             }
         }
         clock.set(TimestampNs(1000));
