@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Err(RecvTimeoutError::Disconnected) => break,
         };
-        shard.put(&order.to_be_bytes(), b"two of the green ones")?;
+        shard.put(&order.to_le_bytes(), b"two of the green ones")?;
         let end = shard.commit(&Commit::new().offset_u64("orders", order))?;
         tickets.send((order, shard.ticket(end)))?;
         shard.poll()?;
