@@ -173,7 +173,7 @@ fn a_second_opener_is_kept_out_and_a_wrong_core_count_refused() {
 fn truncate_release_and_reset_are_durable_and_reuse_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
-        let storage = corewal::io::FileStorage;
+        let storage = corewal::io::FileStorage::new();
         let options = options().cores(1).recover(Recover::Latest);
         options.open_writers(storage, dir.path()).unwrap().0.remove(0)
     };
@@ -217,7 +217,7 @@ fn a_log_emptied_by_reset_keeps_its_epoch() {
     // all away, the log went on in epoch 1, and the open after that found an
     // epoch that had gone back, and called the log corrupt.
     let dir = tempfile::tempdir().unwrap();
-    let open = || options().open_writers(corewal::io::FileStorage, dir.path()).unwrap().0;
+    let open = || options().open_writers(corewal::io::FileStorage::new(), dir.path()).unwrap().0;
     let mut writers = open();
     for epoch in 1..10 {
         writers[0].barrier(Epoch(epoch), Epoch(0)).unwrap();

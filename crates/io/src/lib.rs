@@ -21,14 +21,23 @@
 
 #![deny(missing_docs)]
 
+/// The crate whose types [`Ring`] takes and gives.
+#[cfg(target_os = "linux")]
+pub use io_uring;
+
 mod buffer;
 mod os;
+mod place;
+#[cfg(target_os = "linux")]
+pub mod raw;
 mod sim;
 mod storage;
 mod write;
 
 pub use buffer::AlignedBuf;
-pub use os::{BlockingIo, FileLock, FileStorage, OsFile};
+pub use os::{Backend, BlockingIo, FileIo, FileLock, FileStorage, OsFile};
+#[cfg(target_os = "linux")]
+pub use os::{Ring, UringIo};
 pub use sim::{
     CrashKind, Fault, FaultKind, OperationKind, SimFile, SimLock, SimOptions, SimSnapshot, SimStorage, SimStorageIo,
 };

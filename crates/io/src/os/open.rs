@@ -42,6 +42,20 @@ pub(super) fn lock_file(path: &Path) -> io::Result<File> {
     regular(&mut options, path)
 }
 
+/// Opens a regular file once more, for direct I/O (`open(2)`, `O_DIRECT`).
+#[cfg(target_os = "linux")]
+pub(super) fn direct(path: &Path, writable: bool) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+
+    const FLAGS: i32 = open_flags() | OFlags::DIRECT.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(writable).custom_flags(FLAGS);
+    let file = options.open(path)?;
+    if file.metadata()?.file_type().is_file() { Ok(file) } else { Err(irregular()) }
+}
+
 /// Opens with the flags that keep links out even when one takes the path's
 /// place between a check and this call, and looks at what was opened.
 fn regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
