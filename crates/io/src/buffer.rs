@@ -42,6 +42,7 @@ struct Memory {
     capacity: usize,
     /// Where a backend has registered it. Dropped with the memory, so that the
     /// place can be used again.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring registers memory"))]
     place: Option<Place>,
 }
 

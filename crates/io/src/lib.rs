@@ -27,6 +27,7 @@ pub use io_uring;
 
 mod buffer;
 mod os;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring registers memory"))]
 mod place;
 #[cfg(target_os = "linux")]
 pub mod raw;

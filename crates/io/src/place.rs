@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// keeps what stood in the place until the next taker replaces it; nobody
 /// names the place meanwhile.
 #[derive(Debug)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only io_uring registers memory"))]
 pub(crate) struct Places {
     free: AtomicU64,
 }
@@ -21,7 +20,6 @@ pub(crate) struct Place {
     of: Arc<Places>,
 }
 
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only io_uring registers memory"))]
 impl Places {
     /// How many there are.
     pub(crate) const COUNT: u32 = u64::BITS;
@@ -43,7 +41,6 @@ impl Places {
 
 impl Place {
     /// Its number, if it is a place of that table.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only io_uring registers memory"))]
     pub(crate) fn index_in(&self, places: &Arc<Places>) -> Option<u16> {
         Arc::ptr_eq(&self.of, places).then_some(self.index)
     }
