@@ -130,10 +130,14 @@ impl Ring {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the highest bit of the user data is corewal's"));
         }
         let mut state = self.lock();
-        // SAFETY: the caller promises what is asked.
-        unsafe { state.push(entry) }?;
+        // Counted first: it may have completed when `push` returns.
         state.owners_running += 1;
-        Ok(())
+        // SAFETY: the caller promises what is asked.
+        let pushed = unsafe { state.push(entry) };
+        if pushed.is_err() {
+            state.owners_running -= 1;
+        }
+        pushed
     }
 
     /// Appends the completions of the owner's operations, and takes in those
