@@ -276,8 +276,8 @@ pub trait StorageIo: Send {
     }
 
     /// A descriptor that becomes readable when something has completed, for a
-    /// reactor to sleep on (`eventfd(2)`). Read eight bytes from it before
-    /// polling. `None` for a backend whose operations have completed when
+    /// reactor to sleep on (`eventfd(2)`, non-blocking). Read eight bytes from
+    /// it before polling; there may be nothing to poll then. `None` for a backend whose operations have completed when
     /// [`StorageIo::submit`] returns.
     #[cfg(unix)]
     fn event_fd(&mut self) -> io::Result<Option<std::os::fd::OwnedFd>> {

@@ -52,7 +52,8 @@ fn an_owner_and_two_write_paths_share_a_ring_and_lose_nothing() {
     for round in 0..ROUNDS {
         nop(&ring, round);
         for (number, io) in paths.iter_mut().enumerate() {
-            let operation = block_write(io, &file, round % 50 * 2 + number as u64, number as u8 + 1, true);
+            let byte = u8::try_from(number).unwrap() + 1;
+            let operation = block_write(io, &file, round % 50 * 2 + number as u64, byte, true);
             tokens[number].push(io.submit(operation).unwrap());
         }
         // Each looks at times of its own, so each finds what is another's.
@@ -177,9 +178,14 @@ fn memory_registered_with_one_ring_is_written_by_another_and_from_another_thread
 
 #[test]
 fn the_descriptor_becomes_readable_with_a_completion() {
-    let storage = FileStorage::new();
+    for direct in [true, false] {
+        readable_with_a_completion(&FileStorage::new().direct(direct));
+    }
+}
+
+fn readable_with_a_completion(storage: &FileStorage) {
     let dir = tempfile::tempdir().unwrap();
-    let file = create(&storage, dir.path());
+    let file = create(storage, dir.path());
     let mut io = storage.io(0).unwrap();
     let Some(event) = io.event_fd().unwrap() else {
         assert!(matches!(io, FileIo::Blocking(_)));
@@ -248,13 +254,20 @@ fn in_a_process_of_its_own(test: &str, child: impl FnOnce(&Path)) {
 /// What a container's filter does: from here on this thread's
 /// `io_uring_setup(2)` ends with `EPERM`.
 fn forbid_io_uring() {
-    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-    const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let (load, jump, end) =
-        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET);
-    let step = |code: u32, skip, k| libc::sock_filter { code: code as u16, jt: 0, jf: skip, k };
-    let mut filter =
-        [step(load, 0, 0), step(jump, 1, libc::SYS_io_uring_setup as u32), step(end, 0, REFUSE), step(end, 0, ALLOW)];
+    const ALLOW: i64 = libc::SECCOMP_RET_ALLOW as i64;
+    const REFUSE: i64 = libc::SECCOMP_RET_ERRNO as i64 | libc::EPERM as i64;
+    let step = |code: u32, skip, k: i64| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: 0,
+        jf: skip,
+        k: u32::try_from(k).unwrap(),
+    };
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_io_uring_setup),
+        step(libc::BPF_RET, 0, REFUSE),
+        step(libc::BPF_RET, 0, ALLOW),
+    ];
     let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
     // SAFETY: takes numbers only.
     let unprivileged = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };

@@ -11,6 +11,7 @@ use io_uring::{opcode, squeue};
 
 use super::Ring;
 use crate::os::OsFile;
+use crate::os::direct::Direct;
 use crate::os::io::perform;
 use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 
@@ -24,7 +25,8 @@ const MOST: usize = 1 << 30;
 
 /// The write path of [`FileStorage`](crate::FileStorage) by `io_uring(7)`:
 /// [`submit`](StorageIo::submit) hands an operation to the kernel at once and
-/// does not wait for it.
+/// does not wait for it. Writes through the page cache it performs itself,
+/// since they only copy; what makes them durable, the sync, goes by the ring.
 ///
 /// Operations in flight complete in any order, and a write may be short.
 /// Dropping it waits for what is in flight: until then the kernel reads the
@@ -41,6 +43,7 @@ pub struct UringIo {
     completed: Vec<Completion>,
     /// What the ring handed out, kept for its memory.
     taken: Vec<(u32, i32)>,
+    event: Option<OwnedFd>,
 }
 
 /// An operation in flight. It owns what the kernel uses.
@@ -69,6 +72,7 @@ impl UringIo {
             most: ring.capacity(),
             completed: Vec::new(),
             taken: Vec::new(),
+            event: None,
             ring,
         }
     }
@@ -86,6 +90,24 @@ impl UringIo {
         let token = Token(self.next_token);
         self.next_token += 1;
         token
+    }
+
+    /// Writes through the cache by a plain system call. It only copies; the
+    /// ring would hand it to a worker thread, which costs two to four times the
+    /// CPU, and one file's writes would wait for each other all the same.
+    fn write_now(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
+        let token = self.token();
+        self.completed.push(perform(operation, token)?);
+        self.tell()?;
+        Ok(token)
+    }
+
+    /// Makes the event descriptor readable for what the ring does not know of.
+    #[expect(clippy::host_endian_bytes, reason = "eventfd(2) takes a number of the machine's own byte order")]
+    fn tell(&self) -> io::Result<()> {
+        let Some(event) = &self.event else { return Ok(()) };
+        rustix::io::retry_on_intr(|| rustix::io::write(event, &1_u64.to_ne_bytes()))?;
+        Ok(())
     }
 
     /// The entry that writes `bytes` of `buffer`.
@@ -162,6 +184,9 @@ impl StorageIo for UringIo {
         match operation {
             Operation::Write { file, offset, buffer, range, data_sync } => {
                 write::check(offset, &buffer, &range)?;
+                if !matches!(file.direct(), Direct::Open(_)) {
+                    return self.write_now(Operation::Write { file, offset, buffer, range, data_sync });
+                }
                 let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
                 self.start(entry, Some(buffer), file)
             }
@@ -195,7 +220,14 @@ impl StorageIo for UringIo {
     }
 
     fn event_fd(&mut self) -> io::Result<Option<OwnedFd>> {
-        self.ring.event_fd().map(Some)
+        let event = self.ring.event_fd()?;
+        let given = event.try_clone()?;
+        self.event = Some(event);
+        // It may have completed before there was a descriptor to say so.
+        if self.in_flight() > 0 {
+            self.tell()?;
+        }
+        Ok(Some(given))
     }
 }
 
