@@ -15,9 +15,11 @@
 //!   an order between two operations in flight; a caller who needs one waits
 //!   for the first completion before submitting the second.
 //!
-//! Backends: [`FileStorage`] (the operating system's files) and
-//! [`SimStorage`] (a simulated disk that loses, tears and fails on demand,
-//! public so that users can test their own engines on it).
+//! Backends: [`FileStorage`] (the operating system's files; it writes by
+//! `io_uring(7)` or by plain system calls, past the page cache or through it,
+//! as [`Storage::write_path`] tells) and [`SimStorage`] (a simulated disk that
+//! loses, tears and fails on demand, public so that users can test their own
+//! engines on it).
 
 #![deny(missing_docs)]
 

@@ -330,6 +330,41 @@ fn a_user_who_may_lock_no_memory_writes_from_memory_that_is_not_registered() {
     });
 }
 
+extern "C" fn nothing(_signal: libc::c_int) {}
+
+#[test]
+fn signals_interrupt_system_calls_and_no_operation() {
+    in_a_process_of_its_own("signals_interrupt_system_calls_and_no_operation", |dir| {
+        let action = libc::sigaction {
+            sa_sigaction: nothing as extern "C" fn(libc::c_int) as libc::sighandler_t,
+            // Not SA_RESTART: system calls end with EINTR.
+            sa_flags: 0,
+            // SAFETY: a set of no signals is all zeros.
+            sa_mask: unsafe { std::mem::zeroed() },
+            sa_restorer: None,
+        };
+        // SAFETY: the handler does nothing, so it may run at any time.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) }, 0);
+        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
+        let timer = libc::itimerval { it_interval: every, it_value: every };
+        // SAFETY: the timer's values outlive the call.
+        assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) }, 0);
+        for storage in [FileStorage::new(), FileStorage::new().direct(false)] {
+            let file = create(&storage, dir);
+            storage.zero(&file, 0, 100 * BLOCK).unwrap();
+            let mut io = storage.io(0).unwrap();
+            for number in 0..100 {
+                let operation = block_write(&mut io, &file, number, 7, true);
+                io.submit(operation).unwrap();
+                common::sync(&mut io, &file);
+            }
+            drop(io);
+            assert_eq!(blocks(&fs::read(dir.join("a")).unwrap()), [7; 100]);
+            storage.remove(&dir.join("a")).unwrap();
+        }
+    });
+}
+
 #[test]
 fn the_raw_limit_is_measured() {
     use corewal_io::raw::{Engine, durable_writes};

@@ -1,4 +1,4 @@
-//! Opening files of the blocking backend: never through a link, never
+//! Opening files: never through a link, never
 //! anything but a regular file, private when created.
 
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]

