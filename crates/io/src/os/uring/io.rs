@@ -93,8 +93,8 @@ impl UringIo {
     }
 
     /// Writes through the cache by a plain system call. It only copies; the
-    /// ring would hand it to a worker thread, which costs two to four times the
-    /// CPU, and one file's writes would wait for each other all the same.
+    /// ring would hand it to a worker thread, for up to three times the CPU, and
+    /// one file's writes would wait for each other all the same.
     fn write_now(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
         let token = self.token();
         self.completed.push(perform(operation, token)?);
