@@ -162,15 +162,16 @@ impl Ring {
         Ok(())
     }
 
-    /// Lets one more write path in, and gives its number.
-    pub(super) fn enroll(&self) -> u16 {
+    /// Lets one more write path in, which has `most` operations in flight, and
+    /// gives its number.
+    pub(super) fn enroll(&self, most: usize) -> u16 {
         let mut state = self.lock();
         let free = state.guests.iter().position(Option::is_none);
         let number = free.unwrap_or_else(|| {
             state.guests.push(None);
             state.guests.len() - 1
         });
-        state.guests[number] = Some(Vec::new());
+        state.guests[number] = Some(Vec::with_capacity(most));
         u16::try_from(number).expect("a core has few write paths")
     }
 
