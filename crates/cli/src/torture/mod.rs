@@ -13,7 +13,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewal::{Opened, Options};
+use corewal::io::FileStorage;
+use corewal::{Keyed, Opened, Options};
 use indicatif::ProgressBar;
 
 use self::ground::Ground;
@@ -23,6 +24,7 @@ use self::victim::{Remains, Victim};
 use self::workload::{Workload, options};
 use crate::args::{Common, Torture, TortureChild};
 use crate::exit::{Exit, Failure};
+use crate::medium::Io;
 
 /// A log of so many bytes is long enough: the next store begins, so that time
 /// goes into kills and not into reading.
@@ -30,13 +32,14 @@ const LONG: u64 = 64 << 20;
 
 /// Does what `corewal torture-child` asks for.
 pub(crate) fn child(common: &Common, args: &TortureChild) -> Result<Exit, Failure> {
-    child::run(&common.dir, args.cores, Workload { seed: args.seed, keys: args.keys })?;
+    child::run(&common.dir, args.cores, args.io, Workload { seed: args.seed, keys: args.keys })?;
     Ok(Exit::Done)
 }
 
 /// Does what `corewal torture` asks for.
 pub(crate) fn run(common: &Common, args: &Torture) -> Result<Exit, Failure> {
     let began = Instant::now();
+    let storage = args.io.storage()?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut ground = Ground::take(&common.dir)?;
     eprintln!("torturing {} with --seed {seed}", common.dir.display());
@@ -44,6 +47,8 @@ pub(crate) fn run(common: &Common, args: &Torture) -> Result<Exit, Failure> {
     let mut rack = Rack {
         dir: &common.dir,
         cores: args.cores,
+        io: args.io,
+        storage,
         random: fastrand::Rng::with_seed(seed),
         tally: Tally { seed, cores: args.cores, ..Tally::default() },
     };
@@ -86,6 +91,8 @@ pub(crate) fn run(common: &Common, args: &Torture) -> Result<Exit, Failure> {
 struct Rack<'d> {
     dir: &'d Path,
     cores: u16,
+    io: Io,
+    storage: FileStorage,
     random: fastrand::Rng,
     tally: Tally,
 }
@@ -111,7 +118,7 @@ impl Rack<'_> {
     }
 
     fn one_kill(&mut self, workload: Workload) -> Result<Remains, Failure> {
-        let victim = Victim::start(self.dir, self.cores, workload)?;
+        let victim = Victim::start(self.dir, self.cores, self.io, workload)?;
         let mut remains = Remains::default();
         if self.random.u8(0..4) == 0 {
             // While it opens, most likely.
@@ -178,7 +185,7 @@ impl Rack<'_> {
 
     fn open(&mut self) -> Option<Opened> {
         self.tally.checked(&[Promise::Opens]);
-        match options(self.cores).open(self.dir) {
+        match options(self.cores).open_on(self.storage.clone(), self.dir, |_| Keyed::default()) {
             Ok(opened) => Some(opened),
             Err(error) => {
                 self.broken(Promise::Opens, error.to_string());
