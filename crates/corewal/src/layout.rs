@@ -36,10 +36,23 @@ impl<S: Storage> Layout<S> {
         self.core_dir(core).join(name::segment(segment))
     }
 
+    pub(crate) fn spare(&self, core: CoreId, number: SegmentId) -> PathBuf {
+        self.core_dir(core).join(name::spare(number))
+    }
+
     /// The segments of a core, in order. Names that are not ours are left out,
     /// as is anything that is not a regular file. `None` if there is no
     /// directory.
     pub(crate) fn list_segments(&self, core: CoreId) -> Result<Option<Vec<SegmentId>>> {
+        self.list_files(core, name::parse_segment)
+    }
+
+    /// The spare files of a core, in order of their numbers.
+    pub(crate) fn list_spares(&self, core: CoreId) -> Result<Vec<SegmentId>> {
+        Ok(self.list_files(core, name::parse_spare)?.unwrap_or_default())
+    }
+
+    fn list_files(&self, core: CoreId, parse: fn(&str) -> Option<SegmentId>) -> Result<Option<Vec<SegmentId>>> {
         let dir = self.core_dir(core);
         let entries = match self.storage.list(&dir) {
             Ok(entries) => entries,
@@ -49,7 +62,7 @@ impl<S: Storage> Layout<S> {
         let mut segments: Vec<_> = entries
             .iter()
             .filter(|entry| entry.kind == EntryKind::File)
-            .filter_map(|entry| name::parse_segment(&entry.name))
+            .filter_map(|entry| parse(&entry.name))
             .collect();
         segments.sort_unstable();
         Ok(Some(segments))
@@ -57,6 +70,18 @@ impl<S: Storage> Layout<S> {
 
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<S::File> {
         self.storage.open(path, mode).map_err(|error| Error::io("open", path, error))
+    }
+
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.storage.rename(from, to).map_err(|error| Error::io("rename", from, error))
+    }
+
+    pub(crate) fn len(&self, file: &S::File, path: &Path) -> Result<u64> {
+        self.storage.len(file).map_err(|error| Error::io("look at", path, error))
+    }
+
+    pub(crate) fn settle(&self, file: &S::File, from: u64, path: &Path) -> Result<()> {
+        self.storage.settle(file, from).map_err(|error| Error::io("sync", path, error))
     }
 
     pub(crate) fn remove_if_there(&self, path: &Path) -> Result<bool> {

@@ -62,6 +62,7 @@ mod repair;
 mod report;
 mod route;
 mod scan;
+mod segments;
 mod shard;
 mod state;
 mod store;

@@ -37,6 +37,22 @@ pub(crate) struct Tuning {
     pub(crate) buffers: usize,
 }
 
+/// The size of a log's first segments, in bytes.
+const FIRST_SEGMENT: u64 = 1 << 20;
+
+impl Tuning {
+    /// The size of a log's first segment: as little as lets a frame fit well.
+    pub(crate) fn first(&self) -> u64 {
+        self.segment_bytes.min(FIRST_SEGMENT.max(4 * block_align(self.buffer_bytes) as u64))
+    }
+
+    /// The size of the segment behind one of `capacity` bytes: segments grow
+    /// with use, so that a log that is little used stays small.
+    pub(crate) fn grown(&self, capacity: u64) -> u64 {
+        self.segment_bytes.min(capacity.saturating_mul(2)).max(self.first())
+    }
+}
+
 /// How a store is opened. Opening is the only way to a [`Store`](crate::Store),
 /// a [`Shard`](crate::Shard) or a [`Writer`]: it creates the store or recovers
 /// it, and there is no way around the scan.
@@ -100,11 +116,13 @@ impl Options {
         self
     }
 
-    /// The size at which a segment is sealed, in bytes, at least four buffers'
-    /// worth. A segment is larger only to hold a record that is.
+    /// The size of a segment, in bytes, at least four buffers' worth,
+    /// rounded up to whole blocks of 4 KiB. The first ones of a log are smaller, from 1 MiB on, each twice as large as the one
+    /// before. A segment is larger only to hold a record that is. Every log has
+    /// one segment more than it uses, ready to be written to.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.tuning.segment_bytes = bytes;
+        self.tuning.segment_bytes = bytes.checked_next_multiple_of(BLOCK_LEN as u64).unwrap_or(bytes);
         self
     }
 

@@ -26,3 +26,25 @@ pub(crate) fn for_each_core<T: Send, R: Send>(
 pub(crate) fn available() -> u16 {
     std::thread::available_parallelism().map_or(1, |n| u16::try_from(n.get()).unwrap_or(u16::MAX))
 }
+
+/// A thread in the background.
+#[derive(Debug)]
+pub(crate) struct Background(std::thread::JoinHandle<()>);
+
+/// Starts `work` on a thread of its own.
+#[expect(clippy::disallowed_methods, reason = "this is the room of threads")]
+pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Background> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(Background)
+}
+
+impl Background {
+    /// Waits for its end. A panic of it is passed on, unless there is one
+    /// already.
+    pub(crate) fn join(self) {
+        if let Err(panic) = self.0.join()
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

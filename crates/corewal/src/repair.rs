@@ -21,7 +21,7 @@ use crate::reader::ready_manifest;
 use crate::recovery::{check_claims, lock, write_manifest};
 use crate::route::Router;
 use crate::scan::{Coverage, LogIdentity, Place, Survey, Verdict, newest_common, survey};
-use crate::writer::create_segment;
+use crate::segments::{Want, create_segment};
 
 /// One thing that a repair does, or would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +236,9 @@ impl<S: Storage> Aside<'_, S> {
     }
 }
 
+/// Size of the segment in which a repaired log goes on.
+const REPAIRED_BYTES: u64 = 1 << 20;
+
 /// The cut of one core's log.
 struct Cut<'s, S> {
     layout: &'s Layout<S>,
@@ -303,7 +306,8 @@ impl<S: Storage> Cut<'_, S> {
         }
         // 1. Where the log goes on: behind every segment and position in use.
         let fresh = self.fresh();
-        let target = create_segment(layout, self.log, fresh.segment, fresh.base_lsn)?;
+        let Fresh { segment, base_lsn, .. } = fresh;
+        let target = create_segment(layout, self.log, Want { segment, base_lsn, capacity: REPAIRED_BYTES })?;
         if !self.keeps_something() {
             // 2. Nothing leads there but its own word, so it gets that first;
             // then the rest goes.
@@ -325,7 +329,8 @@ impl<S: Storage> Cut<'_, S> {
             let path = layout.segment(core, stop.segment);
             layout.open(&path, OpenMode::ReadWrite)?
         } else {
-            create_segment(layout, self.log, stop.segment, stop.base_lsn)?.file
+            let Place { segment, base_lsn, .. } = stop;
+            create_segment(layout, self.log, Want { segment, base_lsn, capacity: 2 * BLOCK_LEN as u64 })?.file
         };
         // 3. The rest goes.
         self.write_frame(&file, place, &[self.jump(fresh)], true)?;

@@ -47,8 +47,10 @@ fn repair(segment: u64, base_lsn: u64) -> Record<'static> {
 }
 
 #[test]
-fn a_repair_that_leads_back_is_refused_and_does_not_send_the_scan_round_in_a_circle() {
-    for record in [repair(0, 0), repair(0, 1 << 20), repair(1, 0)] {
+fn a_seal_or_repair_that_leads_back_is_refused_and_does_not_send_the_scan_round_in_a_circle() {
+    let seal = |base_lsn| Record::Seal { base_lsn: Lsn(base_lsn) };
+    let mark = Record::CheckpointMark { id: 1 }; // sealed, and no word of where the log goes on
+    for record in [repair(0, 0), repair(0, 1 << 20), repair(1, 0), seal(0), seal(4096), mark] {
         let error = open_with(&[Record::Open { epoch: Epoch(1) }, record], true).unwrap_err();
         assert_eq!(error.damage().map(|damage| damage.verdict), Some(Verdict::Corrupt), "{error}");
     }
@@ -60,6 +62,9 @@ fn positions_and_epochs_at_the_end_of_the_numbers_are_data_or_errors() {
     let extremes = [
         (repair(u64::MAX, u64::MAX - 4095), true),
         (repair(5, u64::MAX - 4095), true),
+        (Record::Seal { base_lsn: Lsn(u64::MAX) }, true),
+        (Record::Seal { base_lsn: Lsn(u64::MAX - 4095) }, true),
+        (Record::Seal { base_lsn: Lsn(u64::MAX / 2) }, true),
         (Record::Rollback { to: Lsn(u64::MAX), epoch: Epoch(u64::MAX) }, false),
         (Record::Rollback { to: Lsn(0), epoch: Epoch(0) }, false),
         (Record::Release { to: Lsn(u64::MAX), epoch: Epoch(u64::MAX) }, false),

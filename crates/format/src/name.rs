@@ -6,6 +6,7 @@
 //! DIR/MANIFEST.new                      the next root, before its rename
 //! DIR/core-0003/                        the log of core 3
 //! DIR/core-0003/00000000000000000012.wal  its segment 12
+//! DIR/core-0003/00000000000000000013.spare  a file that is to become a segment
 //! ```
 //!
 //! A name is ours if it is exactly what these functions print; any other name
@@ -47,6 +48,20 @@ pub fn parse_segment(name: &str) -> Option<SegmentId> {
     (segment(id) == name).then_some(id)
 }
 
+/// Name of a file that held a segment, or is to become one, and is none now.
+/// The number only keeps such names apart.
+#[must_use]
+pub fn spare(number: SegmentId) -> String {
+    format!("{:020}.spare", number.0)
+}
+
+/// The number of the spare file that has this name.
+#[must_use]
+pub fn parse_spare(name: &str) -> Option<SegmentId> {
+    let number = SegmentId(name.strip_suffix(".spare")?.parse().ok()?);
+    (spare(number) == name).then_some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +79,7 @@ mod tests {
         for other in ["12.wal", "+0000000000000000012.wal", "00000000000000000012.wal~", "99999999999999999999.wal"] {
             assert_eq!(parse_segment(other), None, "{other}");
         }
+        assert_eq!(parse_spare(&spare(SegmentId(7))), Some(SegmentId(7)));
+        assert_eq!((parse_spare(&name), parse_segment(&spare(SegmentId(7)))), (None, None));
     }
 }

@@ -24,6 +24,7 @@ const OP_CLOSE: u8 = 10;
 const OP_ROLLBACK: u8 = 11;
 const OP_RELEASE: u8 = 12;
 const OP_REPAIR: u8 = 13;
+const OP_SEAL: u8 = 14;
 
 /// One record. The first four are the user's data, the others steer the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,12 @@ pub enum Record<'a> {
         /// log: the repair gave them up.
         forgiven: Epoch,
     },
+    /// The segment is full: the log goes on in the next one.
+    Seal {
+        /// The base LSN of the next segment, not below the end of this frame.
+        /// The positions between are given to nothing.
+        base_lsn: Lsn,
+    },
 }
 
 /// Why the bytes behind an intact header are not the records it promises.
@@ -157,6 +164,7 @@ impl<'a> Record<'a> {
             Self::Rollback { .. } => "rollback",
             Self::Release { .. } => "release",
             Self::Repair { .. } => "repair",
+            Self::Seal { .. } => "seal",
         }
     }
 
@@ -175,7 +183,8 @@ impl<'a> Record<'a> {
                 | Self::CheckpointMark { .. }
                 | Self::Park { .. }
                 | Self::Unpark { .. }
-                | Self::Open { .. } => 8,
+                | Self::Open { .. }
+                | Self::Seal { .. } => 8,
             }
     }
 
@@ -207,6 +216,7 @@ impl<'a> Record<'a> {
                 put(&mut body, 24, &forgiven.0.to_le_bytes());
                 encode(out, OP_REPAIR, &[], &body)
             }
+            Self::Seal { base_lsn } => encode(out, OP_SEAL, &[], &base_lsn.0.to_le_bytes()),
         }
     }
 
@@ -267,6 +277,7 @@ impl<'a> Record<'a> {
             OP_UNPARK => Self::Unpark { epoch: named(number()?)? },
             OP_OPEN => Self::Open { epoch: named(number()?)? },
             OP_CLOSE => Self::Close { complete: past(number()?)? },
+            OP_SEAL => Self::Seal { base_lsn: Lsn(number()?) },
             OP_BARRIER | OP_ROLLBACK | OP_RELEASE => {
                 sized(16)?;
                 let (first, second) = (u64_at(body, 0), u64_at(body, 8));

@@ -15,10 +15,13 @@ const CORES_AT: usize = 34;
 const BLOCK_LEN_AT: usize = 36;
 const SEGMENT_AT: usize = 40;
 const BASE_LSN_AT: usize = 48;
-const RESERVED_AT: usize = 56;
+const FLAGS_AT: usize = 56;
+const RESERVED_AT: usize = 60;
 const HEADER_LEN: usize = 64;
 
-const _: () = assert!(RESERVED_AT + 8 == HEADER_LEN);
+const _: () = assert!(RESERVED_AT + 4 == HEADER_LEN);
+
+const FLAG_RECYCLED: u32 = 1;
 
 /// Which segment of which log a frame belongs to. Part of every frame's
 /// checksum, so a frame in a foreign, swapped or recycled file never passes.
@@ -54,6 +57,9 @@ pub struct SegmentHeader {
     pub identity: SegmentIdentity,
     /// Number of cores of the store when the segment was created.
     pub cores: u16,
+    /// The file held another segment before: where this one has no frames, it
+    /// may hold bytes of that life. Otherwise it holds zeros there.
+    pub recycled: bool,
 }
 
 /// Why the first block of a file is not a segment header.
@@ -117,6 +123,8 @@ impl SegmentHeader {
         put(block, BLOCK_LEN_AT, &(BLOCK_LEN as u32).to_le_bytes());
         put(block, SEGMENT_AT, &self.identity.segment.0.to_le_bytes());
         put(block, BASE_LSN_AT, &self.identity.base_lsn.0.to_le_bytes());
+        let flags = if self.recycled { FLAG_RECYCLED } else { 0 };
+        put(block, FLAGS_AT, &flags.to_le_bytes());
         let checksum = checksum(block);
         put(block, CHECKSUM_AT, &checksum.to_le_bytes());
     }
@@ -154,6 +162,7 @@ impl SegmentHeader {
                 base_lsn: Lsn(u64_at(block, BASE_LSN_AT)),
             },
             cores: u16_at(block, CORES_AT),
+            recycled: u32_at(block, FLAGS_AT) & FLAG_RECYCLED != 0,
         };
         let field = |name| Err(SegmentError::Field { name });
         match () {
@@ -164,7 +173,8 @@ impl SegmentHeader {
             () if !header.identity.base_lsn.0.is_multiple_of(BLOCK_LEN as u64) => field("base LSN"),
             // No log comes that far, and no position in a file overflows.
             () if header.identity.base_lsn.0 > u64::MAX / 2 => field("base LSN"),
-            () if u64_at(block, RESERVED_AT) != 0 => field("reserved"),
+            () if u32_at(block, FLAGS_AT) & !FLAG_RECYCLED != 0 => field("flags"),
+            () if u32_at(block, RESERVED_AT) != 0 => field("reserved"),
             () => Ok(header),
         }
     }
@@ -189,6 +199,7 @@ mod tests {
                 base_lsn: Lsn(8192),
             },
             cores: 2,
+            recycled: false,
         }
     }
 
@@ -201,6 +212,10 @@ mod tests {
     #[test]
     fn reads_back_what_it_writes() {
         assert_eq!(SegmentHeader::decode(&encoded()), Ok(header()));
+        let recycled = SegmentHeader { recycled: true, ..header() };
+        let mut block = [0; BLOCK_LEN];
+        recycled.encode(&mut block);
+        assert_eq!(SegmentHeader::decode(&block), Ok(recycled));
     }
 
     #[test]

@@ -192,7 +192,7 @@ proptest! {
         mask in 1..=u8::MAX,
     ) {
         let mut block = [0; BLOCK_LEN];
-        let header = SegmentHeader { identity, cores: 4 };
+        let header = SegmentHeader { identity, cores: 4, recycled: false };
         header.encode(&mut block);
         prop_assert_eq!(SegmentHeader::decode(&block), Ok(header));
         block[at] ^= mask;

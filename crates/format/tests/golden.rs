@@ -34,7 +34,7 @@ fn assert_bytes(found: &[u8], golden: &str) {
 #[test]
 fn a_segment_header() {
     let mut block = vec![0xEE; BLOCK_LEN];
-    SegmentHeader { identity: identity(), cores: 4 }.encode(&mut block);
+    SegmentHeader { identity: identity(), cores: 4, recycled: false }.encode(&mut block);
     assert_bytes(
         &block[..64],
         &[
@@ -50,7 +50,7 @@ fn a_segment_header() {
             "02000000 00000000",
             // base LSN
             "00000010 00000000",
-            // reserved
+            // flags, reserved
             "00000000 00000000",
         ]
         .concat(),
@@ -83,6 +83,7 @@ fn a_frame_with_every_kind_of_record() {
             forgiven: Epoch(2),
         },
         Record::Close { complete: Epoch(8) },
+        Record::Seal { base_lsn: Lsn(0x1010_0000) },
     ];
     let mut frame = vec![0; FRAME_HEADER_LEN];
     for record in &records {
@@ -104,7 +105,7 @@ fn a_frame_with_every_kind_of_record() {
         &frame,
         &[
             // header: checksum, magic, flags, length, records
-            "39505461 c3f70100 57010000 0d000000",
+            "44d435f0 c3f70100 67010000 0e000000",
             // LSN, durable LSN
             "00200010 00000000 00100010 00000000",
             // epoch, sequence
@@ -139,6 +140,8 @@ fn a_frame_with_every_kind_of_record() {
             "02000000 00000000",
             // close
             "0a000000 08000000 08000000 00000000",
+            // seal
+            "0e000000 08000000 00001010 00000000",
         ]
         .concat(),
     );

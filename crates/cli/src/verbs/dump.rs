@@ -64,6 +64,7 @@ fn fields(record: &Record<'_>) -> Map<String, Value> {
             "next_sequence": sequence.get(),
             "forgiven_epoch": forgiven.get(),
         }),
+        Record::Seal { base_lsn } => json!({ "next_base_lsn": base_lsn.get() }),
     };
     match fields {
         Value::Object(fields) => fields,

@@ -16,7 +16,7 @@ use crate::layout::Layout;
 use crate::options::Options;
 use crate::route::Router;
 use crate::scan::{LogIdentity, Verdict};
-use crate::writer::create_segment;
+use crate::segments::{Want, create_segment};
 
 /// Longest manifest that is read, in bytes.
 const MANIFEST_MAX_LEN: usize = 64 * 1024;
@@ -81,7 +81,8 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
     for core in (0..manifest.cores).map(CoreId) {
         create_dir(layout, &layout.core_dir(core))?;
         let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
-        create_segment(layout, log, SegmentId(0), Lsn(0))?;
+        let capacity = options.tuning.first();
+        create_segment(layout, log, Want { segment: SegmentId(0), base_lsn: Lsn(0), capacity })?;
     }
     let manifest = Manifest { state: ManifestState::Ready, ..manifest };
     write_manifest(layout, &manifest)?;
@@ -95,8 +96,10 @@ fn refuse_logs_with_data<S: Storage>(layout: &Layout<S>, cores: u16) -> Result<(
         for segment in layout.list_segments(core)?.unwrap_or_default() {
             let path = layout.segment(core, segment);
             let file = layout.open(&path, OpenMode::Read)?;
-            let len = layout.storage.len(&file).map_err(|error| Error::io("look at", &path, error))?;
-            if segment > SegmentId(0) || len > BLOCK_LEN as u64 {
+            let mut first = vec![0; BLOCK_LEN];
+            let read = layout.storage.read_at(&file, BLOCK_LEN as u64, &mut first);
+            read.map_err(|error| Error::io("read", &path, error))?;
+            if segment > SegmentId(0) || first.iter().any(|&byte| byte != 0) {
                 let detail = "it says that the store is being created, though its logs hold data".to_owned();
                 return Err(manifest_damage(layout.manifest(), detail));
             }

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal_format::{CoreId, Epoch, Lsn, Manifest, Opening, SegmentId};
+use corewal_format::{BLOCK_LEN, CoreId, Epoch, Lsn, Manifest, Opening, SegmentId};
 use corewal_io::{OpenMode, Storage};
 
 use crate::clock::Clock;
@@ -30,8 +30,9 @@ use crate::planted::Planted;
 use crate::report::{CoreReport, Cut, RecoveryReport, RolledBack};
 use crate::route::Router;
 use crate::scan::{LogIdentity, SegmentSpan, Survey, survey};
+use crate::segments::{Workshop, remove_spares};
 use crate::state::State;
-use crate::writer::{OpenSegment, TakeUp, Writer, create_segment};
+use crate::writer::{Crew, OpenSegment, TakeUp, Writer};
 
 pub(crate) use create::{load_manifest, write_manifest};
 pub(crate) use plan::{Plan, check_claims, plan};
@@ -99,9 +100,11 @@ pub(crate) fn open<S: Storage, T: State>(
     // From here on the medium changes. The cores do so one by one: what a crash
     // leaves half done, the next open decides the same way.
     let next_epoch = plan.next_epoch(replayed.iter().any(|(_, recovered, _)| recovered.rolled_back > 0));
+    let crew = Arc::new(if options.inline { Crew::inline() } else { Crew::background()? });
     let opened = for_each_core(options.inline, replayed, |(survey, recovered, took)| {
         let began = clock.now();
-        let core = Core { layout: &layout, log: identity(survey.core), options: &options, lock: Arc::clone(&lock) };
+        let (lock, crew) = (Arc::clone(&lock), Arc::clone(&crew));
+        let core = Core { layout: &layout, log: identity(survey.core), options: &options, lock, crew };
         let (opened, mut report) = core.go_on(survey, recovered, &plan, next_epoch)?;
         report.duration = took + since(&*clock, began);
         Ok((opened, report))
@@ -149,6 +152,7 @@ struct Core<'o, S: Storage> {
     log: LogIdentity,
     options: &'o Options,
     lock: Arc<S::Lock>,
+    crew: Arc<Crew<S>>,
 }
 
 impl<S: Storage> Core<'_, S> {
@@ -180,7 +184,8 @@ impl<S: Storage> Core<'_, S> {
         // An epoch that this core ended and another one did not can never be
         // complete any more: all of them go on in a later one.
         let ended = plan.complete;
-        let (spans, active) = self.cut(&survey)?;
+        let Ends { spans, active, successor } = self.cut(&survey)?;
+        remove_spares(self.layout, self.log.core)?;
         let writer = Writer::take_up(
             TakeUp {
                 layout: self.layout.clone(),
@@ -189,6 +194,9 @@ impl<S: Storage> Core<'_, S> {
                 tuning: self.options.tuning,
                 spans,
                 active,
+                successor,
+                workshop: Workshop::new(self.layout.clone(), self.log, self.options.planted),
+                crew: Arc::clone(&self.crew),
                 end: survey.end(),
                 start: survey.start,
                 opening: Opening(survey.opening.0 + 1),
@@ -204,43 +212,60 @@ impl<S: Storage> Core<'_, S> {
     }
 
     /// Removes what lies behind the end of the log, durably, and opens the
-    /// segment in which it goes on.
-    fn cut(&self, survey: &Survey) -> Result<(Vec<SegmentSpan>, OpenSegment<S::File>)> {
+    /// segment in which it goes on, and the one behind it if it was made ready.
+    fn cut(&self, survey: &Survey) -> Result<Ends<S::File>> {
+        let place = survey.stop.place;
+        let active = self.open_active(survey)?;
+        let (next, base_lsn) = (place.segment.next(), active.next_base());
+        let ready = |segment: SegmentId| {
+            survey.evidence.ready.iter().any(|span| span.id == segment && segment == next && span.base_lsn == base_lsn)
+        };
         let mut removed = false;
         for &segment in survey.released.iter().chain(survey.later.iter().rev()) {
-            removed |= self.remove(segment)?;
+            removed |= !ready(segment) && self.layout.remove_if_there(&self.segment(segment))?;
         }
         if removed {
             self.layout.sync_dir(&self.layout.core_dir(self.log.core))?;
         }
-        let place = survey.stop.place;
-        let last = *survey.segments.last().expect("a log that opens has a segment");
-        if last.id != place.segment {
-            // Sealed, and the verdict found its successor whole: unreachable
-            // for logs of this version, and harmless to make again.
-            let active = create_segment(self.layout, self.log, place.segment, place.base_lsn)?;
-            let mut spans = survey.segments.clone();
-            spans.push(SegmentSpan { id: place.segment, base_lsn: place.base_lsn });
-            return Ok((spans, active));
-        }
-        let path = self.layout.segment(self.log.core, place.segment);
-        let file = self.layout.open(&path, OpenMode::ReadWrite)?;
         let storage = &self.layout.storage;
-        let len = storage.len(&file).map_err(|error| Error::io("look at", &path, error))?;
-        if len > place.offset && survey.evidence.bytes > 0 {
-            storage.set_len(&file, place.offset).map_err(|error| Error::io("cut", &path, error))?;
-            storage.settle(&file, place.offset).map_err(|error| Error::io("sync", &path, error))?;
+        let (path, end) = (self.segment(place.segment), survey.evidence.until);
+        if end > place.offset {
+            let len = end.next_multiple_of(BLOCK_LEN as u64) - place.offset;
+            storage.zero(&active.file, place.offset, len).map_err(|error| Error::io("cut", &path, error))?;
+            self.layout.settle(&active.file, place.offset, &path)?;
         }
-        let identity = corewal_format::SegmentIdentity {
-            log_id: self.log.log_id,
-            core: self.log.core,
-            segment: place.segment,
-            base_lsn: place.base_lsn,
-        };
-        Ok((survey.segments.clone(), OpenSegment { identity, file }))
+        let successor = if ready(next) { Some(self.open_segment(next, base_lsn)?) } else { None };
+        Ok(Ends { spans: survey.segments.clone(), active, successor })
     }
 
-    fn remove(&self, segment: SegmentId) -> Result<bool> {
-        self.layout.remove_if_there(&self.layout.segment(self.log.core, segment))
+    /// The segment in which the log goes on.
+    fn open_active(&self, survey: &Survey) -> Result<OpenSegment<S::File>> {
+        let place = survey.stop.place;
+        let last = survey.segments.last().expect("a log that opens has a segment");
+        assert_eq!(last.id, place.segment, "the verdict found the successor of a sealed segment whole");
+        let mut active = self.open_segment(place.segment, place.base_lsn)?;
+        // In a file that was cut short by hand a seal still needs its block.
+        active.capacity = active.capacity.max(place.offset + BLOCK_LEN as u64);
+        Ok(active)
     }
+
+    fn open_segment(&self, segment: SegmentId, base_lsn: Lsn) -> Result<OpenSegment<S::File>> {
+        let path = self.segment(segment);
+        let file = self.layout.open(&path, OpenMode::ReadWrite)?;
+        let capacity = self.layout.len(&file, &path)?.next_multiple_of(BLOCK_LEN as u64);
+        let LogIdentity { log_id, core, .. } = self.log;
+        let identity = corewal_format::SegmentIdentity { log_id, core, segment, base_lsn };
+        Ok(OpenSegment { identity, file, capacity })
+    }
+
+    fn segment(&self, segment: SegmentId) -> std::path::PathBuf {
+        self.layout.segment(self.log.core, segment)
+    }
+}
+
+/// The segments at a log's end.
+struct Ends<F> {
+    spans: Vec<SegmentSpan>,
+    active: OpenSegment<F>,
+    successor: Option<OpenSegment<F>>,
 }

@@ -74,7 +74,8 @@ pub(crate) fn is_undoable(record: &Record<'_>) -> bool {
         | Record::Close { .. }
         | Record::Rollback { .. }
         | Record::Release { .. }
-        | Record::Repair { .. } => false,
+        | Record::Repair { .. }
+        | Record::Seal { .. } => false,
     }
 }
 

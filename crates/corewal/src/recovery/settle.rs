@@ -42,10 +42,10 @@ fn unproven_from(survey: &Survey) -> Option<Place> {
     let span = survey.segments.iter().rev().find(|span| holds(span.base_lsn)).or(survey.segments.first())?;
     let offset = survey.proven.0.saturating_sub(span.base_lsn.0).max(BLOCK_LEN as u64);
     let place = Place { segment: span.id, base_lsn: span.base_lsn, offset };
-    // What is sealed ends where its successor begins.
+    // Behind the last frame of a sealed segment comes the first of the next.
     let next = survey.segments.iter().find(|next| next.id > span.id);
     match next {
-        Some(next) if place.lsn() >= next.base_lsn => Some(Place::first_frame(next.id, next.base_lsn)),
+        Some(next) if place.lsn() >= span.end => Some(Place::first_frame(next.id, next.base_lsn)),
         _ => Some(place),
     }
 }

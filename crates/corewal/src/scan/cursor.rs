@@ -56,12 +56,21 @@ pub(crate) enum StopReason {
     Limit,
     EndOfFile,
     Frame(FrameError),
-    Stale { opening: Opening, current: Opening },
-    Unjoined { what: &'static str },
+    Stale {
+        opening: Opening,
+        current: Opening,
+    },
+    /// Bytes of the file's life as another segment.
+    Former,
+    Unjoined {
+        what: &'static str,
+    },
     Records(RecordError),
     NextMissing,
     Header(SegmentError),
-    Foreign { detail: String },
+    Foreign {
+        detail: String,
+    },
 }
 
 impl StopReason {
@@ -72,6 +81,7 @@ impl StopReason {
             Self::Frame(FrameError::Zeroed) => StopClass::Zeroed,
             Self::Frame(_) => StopClass::BadFrame,
             Self::Stale { .. } => StopClass::Stale,
+            Self::Former => StopClass::Former,
             Self::Unjoined { .. } => StopClass::Unjoined,
             Self::Records(_) => StopClass::BadRecords,
             Self::NextMissing => StopClass::NextMissing,
@@ -91,6 +101,7 @@ impl std::fmt::Display for StopReason {
             Self::Stale { opening, current } => {
                 write!(f, "a frame left by opening {opening}, while the log is at opening {current}")
             }
+            Self::Former => write!(f, "bytes of the file's earlier life"),
             Self::Unjoined { what } => write!(f, "an intact frame that does not follow its predecessor: {what}"),
             Self::Records(error) => error.fmt(f),
             Self::NextMissing => write!(f, "the segment is absent, though its predecessor is sealed"),
@@ -119,6 +130,8 @@ pub(crate) struct Window<S: Storage> {
     file: S::File,
     core: CoreId,
     pub(crate) segment: SegmentId,
+    /// The file held another segment before.
+    recycled: bool,
     bytes: Vec<u8>,
     /// File position of `bytes[0]`, and how many are filled.
     start: u64,
@@ -129,7 +142,7 @@ impl<S: Storage> Window<S> {
     pub(crate) fn open(layout: &Layout<S>, core: CoreId, segment: SegmentId, bytes: Vec<u8>) -> Result<Option<Self>> {
         let path = layout.segment(core, segment);
         match layout.storage.open(&path, OpenMode::Read) {
-            Ok(file) => Ok(Some(Self { file, core, segment, bytes, start: 0, filled: 0 })),
+            Ok(file) => Ok(Some(Self { file, core, segment, recycled: false, bytes, start: 0, filled: 0 })),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("open", &path, error)),
         }
@@ -229,12 +242,16 @@ impl<'l, S: Storage> Cursor<'l, S> {
             return stop(StopReason::NextMissing);
         };
         let block = window.at(self.layout, 0, BLOCK_LEN)?;
-        let identity = match SegmentHeader::decode(block) {
+        let decoded = SegmentHeader::decode(block);
+        let identity = match decoded {
             Ok(header) if header.cores != self.log.cores => {
                 let detail = format!("it belongs to a store of {} core(s)", header.cores);
                 return stop(StopReason::Foreign { detail });
             }
-            Ok(header) => header.identity,
+            Ok(header) => {
+                window.recycled = header.recycled;
+                header.identity
+            }
             Err(error) => return stop(StopReason::Header(error)),
         };
         if let Some(detail) = foreign(&self.log, segment, base_lsn, &identity) {
@@ -284,7 +301,10 @@ impl<'l, S: Storage> Cursor<'l, S> {
         }
         Self::follow(&mut self.place, &mut self.join, &frame);
         if frame.header.fields.sealed {
-            let (next, sequence) = successor(&frame, self.place);
+            let Some((next, sequence)) = successor(&frame, self.place) else {
+                self.place = place;
+                return stop(StopReason::Unjoined { what: "it is sealed and does not say where the log goes on" });
+            };
             if next.segment <= place.segment || next.base_lsn < self.place.lsn() {
                 self.place = place;
                 return stop(StopReason::Unjoined { what: "it leads back to where the log has been" });
@@ -320,6 +340,11 @@ impl<'l, S: Storage> Cursor<'l, S> {
         Ok(match FrameHeader::peek(bytes, lsn) {
             Ok(header) if lsn.0 + header.len as u64 > limit.0 => Err(StopReason::Limit),
             Ok(header) => Ok(header.len),
+            // Only what claims to stand here can be an unfinished frame of this
+            // life; where the file held another segment, the rest is of that.
+            Err(FrameError::Magic | FrameError::Lsn { .. } | FrameError::Length { .. }) if window.recycled => {
+                Err(StopReason::Former)
+            }
             Err(error) => Err(StopReason::Frame(error)),
         })
     }
@@ -368,13 +393,12 @@ fn joins(join: &Join, frame: &Frame<'_>) -> std::result::Result<(), StopReason> 
 
 /// Where the log goes on behind a sealed frame that ends at `end`, and with
 /// which sequence if a repair made it jump.
-fn successor(frame: &Frame<'_>, end: Place) -> (Place, Option<Sequence>) {
-    let repair = frame.entries().flatten().find_map(|entry| match entry.record {
-        Record::Repair { segment, base_lsn, sequence, .. } => Some((Place::first_frame(segment, base_lsn), sequence)),
+fn successor(frame: &Frame<'_>, end: Place) -> Option<(Place, Option<Sequence>)> {
+    frame.entries().flatten().find_map(|entry| match entry.record {
+        Record::Seal { base_lsn } => Some((Place::first_frame(end.segment.next(), base_lsn), None)),
+        Record::Repair { segment, base_lsn, sequence, .. } => {
+            Some((Place::first_frame(segment, base_lsn), Some(sequence)))
+        }
         _ => None,
-    });
-    match repair {
-        Some((place, sequence)) => (place, Some(sequence)),
-        None => (Place::first_frame(end.segment.next(), end.lsn()), None),
-    }
+    })
 }

@@ -9,9 +9,12 @@ use corewal_format::{
 use corewal_io::Storage;
 
 use super::cursor::{LogIdentity, Place, Window};
+use super::survey::SegmentSpan;
 use super::verdict::Behind;
 use crate::error::Result;
 use crate::layout::Layout;
+
+const ZEROS: [u8; BLOCK_LEN] = [0; BLOCK_LEN];
 
 /// What was found behind a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub(crate) struct Evidence {
     pub(crate) bytes: u64,
     /// Intact frames among them.
     pub(crate) frames: u64,
+    /// Position in the file of the stop behind which nothing of it remains.
+    pub(crate) until: u64,
+    /// Later segments that were made ready and never written to.
+    pub(crate) ready: Vec<SegmentSpan>,
     /// The segment that is foreign or newer, and why.
     pub(crate) detail: Option<(SegmentId, String)>,
 }
@@ -36,25 +43,31 @@ pub(crate) fn search<S: Storage>(
 ) -> Result<Evidence> {
     let mut evidence = Evidence::nothing();
     let identity = |segment, base_lsn| SegmentIdentity { log_id: log.log_id, core: log.core, segment, base_lsn };
-    if let Some(window) = Window::open(layout, log.core, place.segment, Vec::new())? {
-        search_segment(layout, window, identity(place.segment, place.base_lsn), place.offset, &mut evidence)?;
+    if let Some(mut window) = Window::open(layout, log.core, place.segment, Vec::new())? {
+        // Its header was judged on the way here, unless it is where it stopped.
+        let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+        let recycled = header.is_ok_and(|header| header.recycled);
+        let identity = identity(place.segment, place.base_lsn);
+        evidence.until = search_segment(layout, window, identity, recycled, place.offset, &mut evidence)?;
     }
     for &segment in later {
         let Some(mut window) = Window::open(layout, log.core, segment, Vec::new())? else { continue };
         let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
-        // A file without room for a frame is a creation cut short, whatever it
-        // says it is: a crash can leave in a new file what its blocks held in
-        // their earlier life, the header of another log's segment too.
+        // A file without room for a frame never got further than its creation,
+        // whatever it says it is.
         if window.at(layout, BLOCK_LEN as u64, 1)?.is_empty() {
             evidence.leftover(BLOCK_LEN as u64);
             continue;
         }
         match header {
-            Ok(SegmentHeader { identity: found, .. })
+            Ok(SegmentHeader { identity: found, recycled, .. })
                 if found.log_id == log.log_id && found.core == log.core && found.segment == segment =>
             {
-                evidence.leftover(BLOCK_LEN as u64);
-                search_segment(layout, window, found, BLOCK_LEN as u64, &mut evidence)?;
+                let before = evidence.bytes;
+                search_segment(layout, window, found, recycled, BLOCK_LEN as u64, &mut evidence)?;
+                if evidence.bytes == before {
+                    evidence.ready.push(SegmentSpan { id: segment, base_lsn: found.base_lsn, end: found.base_lsn });
+                }
             }
             Ok(SegmentHeader { identity: found, .. }) => {
                 evidence.worst(
@@ -64,8 +77,8 @@ pub(crate) fn search<S: Storage>(
                 );
             }
             Err(error @ SegmentError::Version { .. }) => evidence.worst(Behind::Newer, segment, error.to_string()),
-            // The creation of a segment that was cut short: nothing was ever
-            // written into it, or its header would have been durable.
+            // Nothing was ever acknowledged in it that the log in front of it
+            // or another frame does not prove.
             Err(_) => evidence.leftover(0),
         }
     }
@@ -74,7 +87,7 @@ pub(crate) fn search<S: Storage>(
 
 impl Evidence {
     pub(crate) fn nothing() -> Self {
-        Self { proven: Lsn(0), behind: Behind::Nothing, bytes: 0, frames: 0, detail: None }
+        Self { proven: Lsn(0), behind: Behind::Nothing, bytes: 0, frames: 0, until: 0, ready: Vec::new(), detail: None }
     }
 
     fn leftover(&mut self, bytes: u64) {
@@ -92,15 +105,18 @@ impl Evidence {
     }
 }
 
+/// Searches a segment from `from` on. Gives the position behind its last
+/// remains.
 fn search_segment<S: Storage>(
     layout: &Layout<S>,
     mut window: Window<S>,
     identity: SegmentIdentity,
+    recycled: bool,
     from: u64,
     evidence: &mut Evidence,
-) -> Result<()> {
+) -> Result<u64> {
     let seed = identity.checksum_seed();
-    let mut offset = from;
+    let (mut offset, mut until) = (from, from);
     // Frames of a log do not overlap, so checking them costs no more than the
     // file is long. Hostile bytes could claim a long frame in every block;
     // once they have cost this much, they are refused rather than cut.
@@ -108,32 +124,41 @@ fn search_segment<S: Storage>(
     loop {
         let block = window.at(layout, offset, BLOCK_LEN)?;
         if block.is_empty() {
-            return Ok(());
+            return Ok(until);
         }
         let len = block.len() as u64;
         budget += len;
-        if block.iter().all(|&byte| byte == 0) {
+        if block == &ZEROS[..block.len()] {
             offset += len;
             continue;
         }
         let lsn = identity.base_lsn.plus(offset);
-        evidence.leftover(len);
         let claimed = block.get(..FRAME_HEADER_LEN).and_then(|header| FrameHeader::peek(header, lsn).ok());
         let mut step = len;
-        if let Some(header) = claimed {
-            let Some(left) = budget.checked_sub(header.len as u64) else {
-                evidence.proven = Lsn(u64::MAX);
-                return Ok(());
-            };
-            if let Ok(frame) = Frame::decode(window.at(layout, offset, header.len)?, seed, lsn) {
-                evidence.proven = evidence.proven.max(frame.header.fields.durable_lsn);
-                evidence.frames += 1;
-                step = block_align(header.len) as u64;
-                evidence.bytes += step.saturating_sub(len);
-            } else {
-                budget = left;
+        match claimed {
+            // What claims nothing is of an earlier life, if there was one.
+            None if recycled => {
+                offset += len;
+                continue;
+            }
+            None => evidence.leftover(len),
+            Some(header) => {
+                evidence.leftover(len);
+                let Some(left) = budget.checked_sub(header.len as u64) else {
+                    evidence.proven = Lsn(u64::MAX);
+                    return Ok(until);
+                };
+                if let Ok(frame) = Frame::decode(window.at(layout, offset, header.len)?, seed, lsn) {
+                    evidence.proven = evidence.proven.max(frame.header.fields.durable_lsn);
+                    evidence.frames += 1;
+                    step = block_align(header.len) as u64;
+                    evidence.bytes += step.saturating_sub(len);
+                } else {
+                    budget = left;
+                }
             }
         }
         offset += step;
+        until = offset;
     }
 }

@@ -2,7 +2,8 @@
 //! which recovery decides; it changes nothing and applies nothing.
 
 use corewal_format::{
-    CoreId, Entry, Epoch, Frame, Lsn, Opening, Record, RecordError, SegmentId, Sequence, TimestampNs, block_align,
+    BLOCK_LEN, CoreId, Entry, Epoch, Frame, Lsn, Opening, Record, RecordError, SegmentId, Sequence, TimestampNs,
+    block_align,
 };
 use corewal_io::Storage;
 
@@ -19,6 +20,9 @@ use crate::layout::Layout;
 pub(crate) struct SegmentSpan {
     pub(crate) id: SegmentId,
     pub(crate) base_lsn: Lsn,
+    /// Behind its last frame, as far as it has been read or written. The next
+    /// segment begins there or later.
+    pub(crate) end: Lsn,
 }
 
 /// The facts about one core's log.
@@ -187,7 +191,8 @@ impl Survey {
     fn enter(&mut self, place: &Place) {
         let known = self.segments.last().is_some_and(|last| last.id == place.segment);
         if !known && place.offset > 0 {
-            self.segments.push(SegmentSpan { id: place.segment, base_lsn: place.base_lsn });
+            let end = place.base_lsn.plus(BLOCK_LEN as u64);
+            self.segments.push(SegmentSpan { id: place.segment, base_lsn: place.base_lsn, end });
         }
     }
 
@@ -213,8 +218,10 @@ impl Survey {
                 self.sequence = self.sequence.max(sequence);
             }
         }
+        let len = block_align(frame.header.len) as u64;
+        self.segments.last_mut().expect("entered above").end = place.lsn().plus(len);
         self.records += u64::from(frame.header.records);
-        self.bytes += block_align(frame.header.len) as u64;
+        self.bytes += len;
         self.opening = fields.opening;
         self.timestamp = self.timestamp.max(fields.timestamp);
         self.proven = self.proven.max(fields.durable_lsn);
@@ -270,6 +277,7 @@ impl Survey {
                 }
             }
             Record::Repair { forgiven, .. } => self.ended = self.ended.max(forgiven),
+            Record::Seal { .. } => {}
         }
         self.epoch = entry.record.epoch_after(self.epoch).max(self.epoch);
     }

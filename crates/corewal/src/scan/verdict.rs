@@ -57,6 +57,8 @@ pub(crate) enum StopClass {
     BadFrame,
     /// At a whole frame that an earlier opening left behind.
     Stale,
+    /// At bytes of the file's life as another segment.
+    Former,
     /// At a whole frame of this opening that does not follow its predecessor.
     Unjoined,
     /// At a whole frame whose records cannot be read.
@@ -88,13 +90,14 @@ type Row = (&'static [StopClass], &'static [bool], &'static [Behind], Verdict);
 
 use Behind::{Foreign, Leftover, Newer, Nothing};
 use StopClass::{
-    BadFrame, BadHeader, BadRecords, EndOfFile, ForeignHeader, Limit, NewerHeader, NextMissing, Stale, Unjoined, Zeroed,
+    BadFrame, BadHeader, BadRecords, EndOfFile, ForeignHeader, Former, Limit, NewerHeader, NextMissing, Stale,
+    Unjoined, Zeroed,
 };
 
 const ANY: &[Behind] = &[Nothing, Leftover, Foreign, Newer];
 const EITHER: &[bool] = &[false, true];
 /// Where the log may simply end.
-const ENDS: &[StopClass] = &[Limit, EndOfFile, Zeroed, Stale, BadFrame];
+const ENDS: &[StopClass] = &[Limit, EndOfFile, Zeroed, Stale, Former, BadFrame];
 
 /// Stopped at × a durable LSN past it is proven × what lies behind → verdict.
 const TABLE: &[Row] = &[
@@ -112,7 +115,7 @@ const TABLE: &[Row] = &[
     // What was durable here is gone.
     (ENDS, &[true], &[Nothing, Leftover], Verdict::Corrupt),
     // The end of the log, and what a crash leaves behind it.
-    (&[Limit, EndOfFile, Zeroed, Stale], &[false], &[Nothing], Verdict::Clean),
+    (&[Limit, EndOfFile, Zeroed, Stale, Former], &[false], &[Nothing], Verdict::Clean),
     (&[BadFrame], &[false], &[Nothing], Verdict::Torn),
     (ENDS, &[false], &[Leftover], Verdict::Torn),
 ];
@@ -131,12 +134,13 @@ fn matches(row: &Row, stop: StopClass, proven: bool, behind: Behind) -> bool {
 mod tests {
     use super::*;
 
-    const STOPS: [StopClass; 11] = [
+    const STOPS: [StopClass; 12] = [
         Limit,
         EndOfFile,
         Zeroed,
         BadFrame,
         Stale,
+        Former,
         Unjoined,
         BadRecords,
         NextMissing,
@@ -153,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_input_has_exactly_one_row() {
-        assert_eq!(inputs().count(), 88);
+        assert_eq!(inputs().count(), 96);
         for (stop, proven, behind) in inputs() {
             let rows = TABLE.iter().filter(|row| matches(row, stop, proven, behind)).count();
             assert_eq!(rows, 1, "{stop:?} proven={proven} {behind:?}");
@@ -165,8 +169,8 @@ mod tests {
         // A new class makes this match fail to compile until the list has it.
         for stop in STOPS {
             match stop {
-                Limit | EndOfFile | Zeroed | BadFrame | Stale | Unjoined | BadRecords | NextMissing | BadHeader
-                | ForeignHeader | NewerHeader => {}
+                Limit | EndOfFile | Zeroed | BadFrame | Stale | Former | Unjoined | BadRecords | NextMissing
+                | BadHeader | ForeignHeader | NewerHeader => {}
             }
         }
     }

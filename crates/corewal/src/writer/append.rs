@@ -1,8 +1,10 @@
 //! Appending: records go into the frame at hand; a full one is finished and
 //! waits. Nothing here calls the operating system.
 
-use corewal_format::{BLOCK_LEN, Epoch, FRAME_HEADER_LEN, Lsn, MAX_KEY_LEN, MAX_VALUE_LEN, Record, SegmentIdentity};
-use corewal_io::{Storage, StorageIo};
+use corewal_format::{
+    BLOCK_LEN, Epoch, FRAME_HEADER_LEN, Lsn, MAX_KEY_LEN, MAX_VALUE_LEN, Record, SegmentIdentity, block_align,
+};
+use corewal_io::{AlignedBuf, Storage, StorageIo};
 
 use super::building::{Building, FrameParts};
 use super::{NextFrame, Writer};
@@ -136,24 +138,58 @@ impl<S: Storage> Writer<S> {
     #[cold]
     fn make_room(&mut self, len: usize) -> Result<()> {
         self.check_latch()?;
-        if self.building.as_ref().is_some_and(|building| !building.is_empty()) {
-            if self.spare.is_empty() {
-                return Err(Error::Full);
-            }
-            self.finish();
+        self.finish();
+        if let Some(empty) = self.building.take() {
+            self.pool.keep_rest(empty.into_buffer(), 0);
         }
-        let needed = FRAME_HEADER_LEN + len;
-        let mut buffer = match self.building.take() {
-            Some(building) => building.into_buffer(),
-            None => self.spare.pop().ok_or(Error::Full)?,
-        };
-        if buffer.capacity() < needed {
-            // A record that no pooled buffer holds gets one of its own. It
-            // takes the place of a pooled one until it is written.
-            buffer = self.io.buffer(needed);
+        let needed = block_align(FRAME_HEADER_LEN + len);
+        if self.room() < needed as u64 {
+            self.rotate(needed as u64)?;
         }
-        self.building = Some(Building::new(buffer, self.next.lsn, self.epoch, self.sequence));
+        let buffer = self.take_buffer(needed).ok_or(Error::Full)?;
+        self.building = Some(Building::new(buffer, self.room(), self.next.lsn, self.epoch, self.sequence));
         Ok(())
+    }
+
+    fn take_buffer(&mut self, needed: usize) -> Option<AlignedBuf> {
+        let io = &mut self.io;
+        self.pool.take(needed, |capacity| io.buffer(capacity))
+    }
+
+    /// Bytes that frames may still take of the segment. Its last block is kept
+    /// for the frame that seals it.
+    pub(super) fn room(&self) -> u64 {
+        let used = self.next.lsn.0 - self.next.base_lsn.0;
+        self.next.capacity.saturating_sub(used + BLOCK_LEN as u64)
+    }
+
+    /// Seals the segment and goes on in the next one, if that is ready for a
+    /// frame of `needed` bytes.
+    pub(super) fn rotate(&mut self, needed: u64) -> Result<()> {
+        // Its header and its own seal take a block each.
+        if self.supply.ready(needed + 2 * BLOCK_LEN as u64)?.is_none() {
+            return Err(Error::Full);
+        }
+        let buffer = self.take_buffer(BLOCK_LEN).ok_or(Error::Full)?;
+        self.building = Some(Building::new(buffer, BLOCK_LEN as u64, self.next.lsn, self.epoch, self.sequence));
+        self.seal();
+        Ok(())
+    }
+
+    /// Ends the frame at hand, and the segment with it. The next segment is
+    /// ready, and so durable before this frame can be: a sealed segment without
+    /// a successor is never the work of a crash.
+    pub(super) fn seal(&mut self) {
+        let capacity = self.tuning.grown(self.next.capacity);
+        let next = self.supply.take(capacity);
+        let SegmentIdentity { segment, base_lsn, .. } = next.identity;
+        let building = self.building.as_mut().expect("the frame that seals");
+        building.push(&Record::Seal { base_lsn });
+        self.sequence.0 += 1;
+        self.records_appended += 1;
+        self.finish_as(true);
+        self.next = NextFrame { segment, base_lsn, lsn: base_lsn.plus(BLOCK_LEN as u64), capacity: next.capacity };
+        self.files.push(next, self.finished_end);
     }
 
     /// Notes how many records are durable once everything up to `end` is. Where
@@ -170,16 +206,12 @@ impl<S: Storage> Writer<S> {
         self.finish_as(false);
     }
 
-    /// Finishes the frame at hand and, if asked to or if the next frame might
-    /// not fit, seals the segment with it.
-    pub(super) fn finish_as(&mut self, seal: bool) {
+    fn finish_as(&mut self, sealed: bool) {
         let Some(building) = self.building.take_if(|building| !building.is_empty()) else {
             return;
         };
-        let len = building.padded_len() as u64;
-        let end = self.next.lsn.plus(len);
-        let used = end.0 - self.next.base_lsn.0;
-        let sealed = seal || used + self.tuning.buffer_bytes as u64 > self.tuning.segment_bytes;
+        let len = building.padded_len();
+        let end = self.next.lsn.plus(len as u64);
         // The clock may step back; what is recorded does not.
         self.timestamp = self.timestamp.max(self.clock.now());
         let parts =
@@ -190,15 +222,14 @@ impl<S: Storage> Writer<S> {
             segment: self.next.segment,
             base_lsn: self.next.base_lsn,
         };
-        self.finished.push_back(building.finish(parts, identity.checksum_seed()));
+        let (finished, rest) = building.finish(parts, identity.checksum_seed());
+        self.finished.push_back(finished);
+        if let Some(rest) = rest {
+            self.pool.keep_rest(rest, len);
+        }
         self.finished_end = end;
         self.note_records(end);
-        self.next = if sealed {
-            let segment = self.next.segment.next();
-            NextFrame { segment, base_lsn: end, lsn: end.plus(BLOCK_LEN as u64) }
-        } else {
-            NextFrame { lsn: end, ..self.next }
-        };
+        self.next.lsn = end;
     }
 }
 

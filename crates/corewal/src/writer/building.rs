@@ -10,6 +10,9 @@ use corewal_io::AlignedBuf;
 #[derive(Debug)]
 pub(crate) struct Building {
     buffer: AlignedBuf,
+    /// The most that the frame may take, padding included: what the buffer
+    /// holds, or what is left of the segment.
+    limit: usize,
     /// Bytes of header and records.
     len: usize,
     records: u32,
@@ -27,14 +30,15 @@ pub(crate) struct Finished {
     /// Bytes to write, padding included.
     pub(crate) len: usize,
     pub(crate) lsn: Lsn,
-    pub(crate) sealed: bool,
 }
 
 impl Building {
-    pub(crate) fn new(buffer: AlignedBuf, lsn: Lsn, epoch: Epoch, sequence: Sequence) -> Self {
+    /// A frame in `buffer`, of which it may take at most `room` bytes.
+    pub(crate) fn new(buffer: AlignedBuf, room: u64, lsn: Lsn, epoch: Epoch, sequence: Sequence) -> Self {
         assert!(lsn.0.is_multiple_of(BLOCK_LEN as u64), "a frame starts on a fresh block");
-        assert!(buffer.capacity() >= BLOCK_LEN);
-        Self { buffer, len: FRAME_HEADER_LEN, records: 0, lsn, epoch, sequence }
+        let limit = usize::try_from(room).map_or(buffer.capacity(), |room| room.min(buffer.capacity()));
+        assert!(limit >= BLOCK_LEN && limit.is_multiple_of(BLOCK_LEN));
+        Self { buffer, limit, len: FRAME_HEADER_LEN, records: 0, lsn, epoch, sequence }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -42,7 +46,7 @@ impl Building {
     }
 
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.len + len <= self.buffer.capacity()
+        self.len + len <= self.limit
     }
 
     /// Position of the next record.
@@ -65,8 +69,9 @@ impl Building {
     }
 
     /// Zeroes the padding, so that no byte of a buffer's earlier use reaches
-    /// the disk, fills the header in and computes the checksum.
-    pub(crate) fn finish(mut self, fields: FrameParts, seed: u32) -> Finished {
+    /// the disk, fills the header in and computes the checksum. Gives back what
+    /// the frame leaves of its buffer.
+    pub(crate) fn finish(mut self, fields: FrameParts, seed: u32) -> (Finished, Option<AlignedBuf>) {
         assert!(self.records > 0, "an empty frame is never written");
         let padded = self.padded_len();
         let bytes = self.buffer.as_mut_slice();
@@ -82,7 +87,8 @@ impl Building {
             sealed,
         };
         finish_frame(&mut bytes[..self.len], self.records, &fields, seed);
-        Finished { buffer: self.buffer, len: padded, lsn: self.lsn, sealed }
+        let rest = (padded < self.buffer.capacity()).then(|| self.buffer.split_off(padded));
+        (Finished { buffer: self.buffer, len: padded, lsn: self.lsn }, rest)
     }
 
     /// Gives the buffer of a frame that holds nothing back.

@@ -6,7 +6,7 @@ use corewal_io::{AlignedBuf, Completion, Operation, Storage, StorageIo, Token, W
 
 use super::building::Finished;
 use super::ledger::Role;
-use super::{Destination, OpenSegment, Writer, create_segment};
+use super::{Destination, Writer};
 use crate::error::Result;
 
 impl<S: Storage> Writer<S> {
@@ -23,41 +23,50 @@ impl<S: Storage> Writer<S> {
     }
 
     fn submit_finished(&mut self, data_sync: bool) -> Result<()> {
-        while let Some(frame) = self.finished.front() {
-            // The successor is durable before the seal can be: a sealed segment
-            // without successor is never the work of a crash.
-            let end = frame.lsn.plus(frame.len as u64);
-            let sealed = frame.sealed;
-            let planted = sealed && self.planted.seal_before_successor();
-            let successor = if sealed && !planted { Some(self.create_successor(end)?) } else { None };
-            let frame = self.finished.pop_front().expect("peeked above");
-            self.submit_frame(frame, data_sync)?;
-            let successor = if planted { Some(self.create_successor(end)?) } else { successor };
-            if let Some(segment) = successor {
-                self.files.push(segment);
-            }
+        while let Some(frame) = self.finished.pop_front() {
+            self.submit_frame(frame, data_sync || self.direct)?;
+        }
+        self.supply.flush();
+        Ok(())
+    }
+
+    fn submit_frame(&mut self, frame: Finished, data_sync: bool) -> Result<()> {
+        let (operation, destination) = self.write_of(frame, data_sync);
+        match self.io.submit(operation) {
+            Ok(token) => self.note_submitted(token, destination),
+            Err(error) => return Err(self.latch("submit a write", &error)),
         }
         Ok(())
     }
 
-    fn create_successor(&self, end: Lsn) -> Result<OpenSegment<S::File>> {
-        create_segment(&self.layout, self.log, self.files.active().identity.segment.next(), end)
+    fn write_of(&self, frame: Finished, data_sync: bool) -> (Operation<S::File>, Destination<S::File>) {
+        let Finished { buffer, len, lsn } = frame;
+        let segment = self.files.holding(lsn);
+        let offset = lsn.0 - segment.identity.base_lsn.0;
+        assert!(offset >= BLOCK_LEN as u64 && len == block_align(len));
+        let file = segment.file.clone();
+        let destination = Destination { token: Token(0), file: file.clone(), lsn, offset, written: 0, len, data_sync };
+        (Operation::Write { file, offset, buffer, range: 0..len, data_sync }, destination)
     }
 
-    fn submit_frame(&mut self, frame: Finished, data_sync: bool) -> Result<()> {
-        let Finished { buffer, len, lsn, .. } = frame;
-        let active = self.files.active();
-        let offset = lsn.0 - active.identity.base_lsn.0;
-        assert!(offset >= BLOCK_LEN as u64 && len == block_align(len));
-        let file = active.file.clone();
-        let operation = Operation::Write { file: file.clone(), offset, buffer, range: 0..len, data_sync };
-        let token = match self.io.submit(operation) {
-            Ok(token) => token,
-            Err(error) => return Err(self.latch("submit a write", &error)),
-        };
+    fn note_submitted(&mut self, token: Token, destination: Destination<S::File>) {
+        let Destination { lsn, len, data_sync, .. } = destination;
         self.ledger.write_submitted(token, lsn, lsn.plus(len as u64), data_sync);
-        self.destinations.push(Destination { token, file, offset, written: 0, len, data_sync });
-        Ok(())
+        self.destinations.push(Destination { token, ..destination });
+    }
+
+    /// Writes the one frame there is, durably, with nothing else in flight: the
+    /// caller would wait for it anyway.
+    fn write_alone(&mut self) -> Result<()> {
+        let frame = self.finished.pop_front().expect("the caller has looked");
+        let (operation, destination) = self.write_of(frame, true);
+        match self.io.perform(operation) {
+            Ok(completion) => {
+                self.note_submitted(completion.token, destination);
+                self.take(completion)
+            }
+            Err(error) => Err(self.latch("submit a write", &error)),
+        }
     }
 
     /// Asks for everything appended so far to become durable, without waiting:
@@ -69,7 +78,7 @@ impl<S: Storage> Writer<S> {
         self.check_latch()?;
         self.finish();
         // A single frame behind a durable log can carry its own sync.
-        let alone = self.finished.len() == 1 && self.ledger.settled() && !self.finished[0].sealed;
+        let alone = self.is_alone();
         self.submit_finished(alone)?;
         self.ledger.want_durable(self.ledger.submitted());
         self.start_sync()?;
@@ -85,12 +94,22 @@ impl<S: Storage> Writer<S> {
         self.drive(Wait::No)
     }
 
-    /// As [`Writer::poll`], but blocks until something in flight has completed.
+    /// As [`Writer::poll`], but blocks until something in flight has completed;
+    /// or, with nothing in flight, until the next segment is there, if
+    /// appending said [`Error::Full`](crate::Error::Full) for want of it.
     ///
     /// # Errors
     /// As [`Writer::poll`].
     pub fn wait(&mut self) -> Result<Lsn> {
+        if self.io.in_flight() == 0 && self.supply.is_missed() {
+            self.supply.wait();
+        }
         self.drive(Wait::One)
+    }
+
+    /// Whether there is one frame to write behind a log that is durable.
+    fn is_alone(&self) -> bool {
+        self.finished.len() == 1 && self.ledger.settled()
     }
 
     /// Makes everything appended so far durable and waits for it. Returns the
@@ -100,6 +119,11 @@ impl<S: Storage> Writer<S> {
     /// As [`Writer::submit`] and [`Writer::poll`]. What was durable before
     /// stays so; whether the rest is, only reopening can tell.
     pub fn sync(&mut self) -> Result<Lsn> {
+        self.check_latch()?;
+        self.finish();
+        if self.is_alone() && self.io.in_flight() == 0 {
+            self.write_alone()?;
+        }
         self.request_sync()?;
         let target = self.ledger.submitted();
         while self.ledger.durable() < target {
@@ -113,6 +137,7 @@ impl<S: Storage> Writer<S> {
         loop {
             self.take_completions(wait)?;
             if !self.start_sync()? {
+                self.supply.flush();
                 return Ok(self.ledger.durable());
             }
             // A blocking backend has the sync that was just started done.
@@ -172,7 +197,8 @@ impl<S: Storage> Writer<S> {
         if destination.written < destination.len {
             return self.write_rest(destination, buffer);
         }
-        self.recycle(buffer);
+        let io = &mut self.io;
+        self.pool.put(buffer, |capacity| io.buffer(capacity));
         let before = self.ledger.durable();
         self.ledger.write_completed(token);
         if self.ledger.durable() > before {
@@ -194,15 +220,6 @@ impl<S: Storage> Writer<S> {
         destination.token = token;
         self.destinations.push(destination);
         Ok(())
-    }
-
-    fn recycle(&mut self, buffer: AlignedBuf) {
-        let pooled = if buffer.capacity() == block_align(self.tuning.buffer_bytes) {
-            buffer
-        } else {
-            self.io.buffer(self.tuning.buffer_bytes)
-        };
-        self.spare.push(pooled);
     }
 
     fn durable_moved(&mut self) {

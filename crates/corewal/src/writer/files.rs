@@ -1,37 +1,28 @@
 //! The segment files a writer holds: the one it writes to, those whose bytes
-//! are not durable yet, and the making of the next.
+//! are not durable yet, and the names of all the others.
 
 use std::collections::VecDeque;
 
-use corewal_format::{BLOCK_LEN, Lsn, SegmentHeader, SegmentId, SegmentIdentity};
-use corewal_io::Storage;
+use corewal_format::{Lsn, SegmentId, SegmentIdentity};
 
-use crate::error::{Error, Result};
-use crate::layout::Layout;
-use crate::scan::{LogIdentity, SegmentSpan};
+use crate::scan::SegmentSpan;
 
 /// An open segment.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenSegment<F> {
     pub(crate) identity: SegmentIdentity,
     pub(crate) file: F,
+    /// Bytes of the file that were written before, with zeros or with an
+    /// earlier life; a write beyond would grow it.
+    pub(crate) capacity: u64,
 }
 
-/// Creates a segment and makes it durable: its header first, then its name.
-/// After an error the file is gone, or an unfinished one that the next try
-/// replaces.
-pub(crate) fn create_segment<S: Storage>(
-    layout: &Layout<S>,
-    log: LogIdentity,
-    segment: SegmentId,
-    base_lsn: Lsn,
-) -> Result<OpenSegment<S::File>> {
-    let identity = SegmentIdentity { log_id: log.log_id, core: log.core, segment, base_lsn };
-    let mut block = vec![0; BLOCK_LEN];
-    SegmentHeader { identity, cores: log.cores }.encode(&mut block);
-    let file = layout.create_durable(&layout.segment(log.core, segment), &block)?;
-    layout.sync_dir(&layout.core_dir(log.core))?;
-    Ok(OpenSegment { identity, file })
+impl<F> OpenSegment<F> {
+    /// Where the segment behind this one begins: no position is given to both,
+    /// however much of this one is used.
+    pub(crate) fn next_base(&self) -> Lsn {
+        self.identity.base_lsn.plus(self.capacity)
+    }
 }
 
 /// The segments of a log under a writer.
@@ -40,7 +31,7 @@ pub(crate) struct Files<F> {
     /// All segments of the log, oldest first.
     spans: VecDeque<SegmentSpan>,
     /// Those with bytes that may not be durable, oldest first; the last is the
-    /// one written to.
+    /// one appended to.
     open: VecDeque<OpenSegment<F>>,
 }
 
@@ -50,18 +41,22 @@ impl<F: Clone> Files<F> {
         Self { spans: spans.into(), open: VecDeque::from([active]) }
     }
 
-    pub(crate) fn active(&self) -> &OpenSegment<F> {
-        self.open.back().expect("there is always a segment to write to")
+    /// The segment in which a position that is not durable yet stands.
+    pub(crate) fn holding(&self, lsn: Lsn) -> &OpenSegment<F> {
+        let holding = self.open.iter().rev().find(|segment| segment.identity.base_lsn < lsn);
+        holding.expect("a segment is kept open until all of it is durable")
     }
 
     pub(crate) fn spans(&self) -> &VecDeque<SegmentSpan> {
         &self.spans
     }
 
-    pub(crate) fn push(&mut self, segment: OpenSegment<F>) {
+    /// Goes on in `segment`; the one before ends at `end`.
+    pub(crate) fn push(&mut self, segment: OpenSegment<F>, end: Lsn) {
         let SegmentIdentity { segment: id, base_lsn, .. } = segment.identity;
-        assert!(self.active().identity.base_lsn < base_lsn, "segments follow each other");
-        self.spans.push_back(SegmentSpan { id, base_lsn });
+        assert!(end <= base_lsn, "segments follow each other");
+        self.spans.back_mut().expect("there is always a segment").end = end;
+        self.spans.push_back(SegmentSpan { id, base_lsn, end: base_lsn });
         self.open.push_back(segment);
     }
 
@@ -84,22 +79,9 @@ impl<F: Clone> Files<F> {
         self.spans.iter().skip(1).take_while(|next| next.base_lsn <= lsn).count()
     }
 
-    /// Removes the files of the oldest `count` segments, durably. After an
-    /// error some are gone; the next open removes the rest.
-    pub(crate) fn remove_oldest<S: Storage<File = F>>(
-        &mut self,
-        layout: &Layout<S>,
-        log: LogIdentity,
-        count: usize,
-    ) -> Result<()> {
+    /// Forgets the oldest `count` segments, which were released.
+    pub(crate) fn release_oldest(&mut self, count: usize) -> impl Iterator<Item = SegmentId> {
         assert!(count < self.spans.len(), "the active segment stays");
-        if count == 0 {
-            return Ok(());
-        }
-        for span in self.spans.drain(..count) {
-            let path = layout.segment(log.core, span.id);
-            layout.storage.remove(&path).map_err(|error| Error::io("remove", &path, error))?;
-        }
-        layout.sync_dir(&layout.core_dir(log.core))
+        self.spans.drain(..count).map(|span| span.id)
     }
 }

@@ -12,6 +12,8 @@ mod building;
 mod drive;
 mod files;
 mod ledger;
+mod pool;
+mod supply;
 mod surgery;
 
 use std::collections::VecDeque;
@@ -19,20 +21,24 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use corewal_format::{CoreId, Epoch, Lsn, Opening, Record, Sequence, TimestampNs};
-use corewal_io::{AlignedBuf, Completion, FileStorage, Storage, StorageIo, Token};
+use corewal_format::{BLOCK_LEN, CoreId, Epoch, Lsn, Opening, Record, SegmentIdentity, Sequence, TimestampNs};
+use corewal_io::{Completion, FileStorage, Storage, StorageIo, Token};
 
 use self::building::{Building, Finished};
 use self::files::Files;
 use self::ledger::Ledger;
+use self::pool::Pool;
+use self::supply::Supply;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::Tuning;
 use crate::planted::Planted;
 use crate::scan::LogIdentity;
+use crate::segments::{Want, Workshop};
 
-pub(crate) use files::{OpenSegment, create_segment};
+pub(crate) use files::OpenSegment;
+pub(crate) use supply::Crew;
 
 /// One core's way into its log.
 ///
@@ -49,11 +55,13 @@ pub struct Writer<S: Storage = FileStorage> {
     clock: Arc<dyn Clock>,
     tuning: Tuning,
     files: Files<S::File>,
+    supply: Supply<S>,
+    /// Writes go past the cache, and each carries its own sync.
+    direct: bool,
     building: Option<Building>,
     /// Finished frames that have not been submitted, oldest first.
     finished: VecDeque<Finished>,
-    /// Buffers that hold nothing.
-    spare: Vec<AlignedBuf>,
+    pool: Pool,
     ledger: Ledger,
     /// Where the writes in flight go, to write the rest of a short one.
     destinations: Vec<Destination<S::File>>,
@@ -87,12 +95,15 @@ struct NextFrame {
     segment: corewal_format::SegmentId,
     base_lsn: Lsn,
     lsn: Lsn,
+    /// Size of the segment.
+    capacity: u64,
 }
 
 #[derive(Debug)]
 struct Destination<F> {
     token: Token,
     file: F,
+    lsn: Lsn,
     /// File position of the buffer's first byte.
     offset: u64,
     written: usize,
@@ -108,6 +119,10 @@ pub(crate) struct TakeUp<S: Storage> {
     pub(crate) tuning: Tuning,
     pub(crate) spans: Vec<crate::scan::SegmentSpan>,
     pub(crate) active: OpenSegment<S::File>,
+    /// The segment behind the active one, if it was made before.
+    pub(crate) successor: Option<OpenSegment<S::File>>,
+    pub(crate) workshop: Workshop<S>,
+    pub(crate) crew: Arc<Crew<S>>,
     pub(crate) end: Lsn,
     pub(crate) start: Lsn,
     pub(crate) opening: Opening,
@@ -138,18 +153,25 @@ impl<S: Storage> Writer<S> {
     /// else can be appended.
     pub(crate) fn take_up(take_up: TakeUp<S>, rollback: Option<(Lsn, Epoch)>) -> Result<Self> {
         let TakeUp { layout, log, clock, tuning, spans, active, end, start, .. } = take_up;
-        let io =
-            layout.storage.io(log.core.index()).map_err(|error| Error::io("start writing to", &layout.dir, error))?;
-        let next = NextFrame { segment: active.identity.segment, base_lsn: active.identity.base_lsn, lsn: end };
+        let failed = |error| Error::io("start writing to", &layout.dir, error);
+        let mut io = layout.storage.io(log.core.index()).map_err(failed)?;
+        let direct = layout.storage.write_path(&active.file).direct;
+        let SegmentIdentity { segment, base_lsn, .. } = active.identity;
+        let next = NextFrame { segment, base_lsn, lsn: end, capacity: active.capacity };
+        let want =
+            Want { segment: segment.next(), base_lsn: active.next_base(), capacity: tuning.grown(active.capacity) };
+        let pool = Pool::new((0..tuning.buffers).map(|_| io.buffer(tuning.buffer_bytes)).collect());
         let mut writer = Self {
             layout,
             log,
             io,
             clock,
             files: Files::new(spans, active),
+            supply: Supply::new(take_up.crew, take_up.workshop, take_up.successor, want),
+            direct,
             building: None,
             finished: VecDeque::with_capacity(tuning.buffers),
-            spare: Vec::with_capacity(tuning.buffers),
+            pool,
             ledger: Ledger::new(end),
             destinations: Vec::with_capacity(tuning.buffers),
             completions: Vec::with_capacity(tuning.buffers),
@@ -171,16 +193,33 @@ impl<S: Storage> Writer<S> {
             planted: take_up.planted,
             _lock: take_up.lock,
         };
-        for _ in 0..tuning.buffers {
-            let buffer = writer.io.buffer(tuning.buffer_bytes);
-            writer.spare.push(buffer);
-        }
-        writer.push(&Record::Open { epoch: writer.epoch })?;
-        if let Some((to, epoch)) = rollback {
-            writer.push(&Record::Rollback { to, epoch })?;
-        }
-        writer.sync()?;
+        writer.begin(rollback)?;
         Ok(writer)
+    }
+
+    /// Writes the first frame of an opening.
+    fn begin(&mut self, rollback: Option<(Lsn, Epoch)>) -> Result<()> {
+        // In a segment that is full the frame takes the block that is kept for
+        // the seal, and is the seal.
+        let full = self.room() < BLOCK_LEN as u64;
+        if full {
+            while self.supply.ready(4 * BLOCK_LEN as u64)?.is_none() {
+                self.supply.flush();
+                self.supply.wait();
+            }
+            let buffer = self.pool.take(BLOCK_LEN, |_| unreachable!("any buffer holds a block"));
+            let buffer = buffer.expect("none is in use");
+            self.building = Some(Building::new(buffer, BLOCK_LEN as u64, self.next.lsn, self.epoch, self.sequence));
+        }
+        self.push(&Record::Open { epoch: self.epoch })?;
+        if let Some((to, epoch)) = rollback {
+            self.push(&Record::Rollback { to, epoch })?;
+        }
+        if full {
+            self.seal();
+        }
+        self.sync()?;
+        Ok(())
     }
 
     /// The core whose log this is.

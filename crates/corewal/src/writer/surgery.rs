@@ -73,8 +73,10 @@ impl<S: Storage> Writer<S> {
     ///
     /// # Errors
     /// [`Error::BadLsn`] if `lsn` is past the durable position; otherwise as
-    /// [`Writer::sync`]. After an error in removing files the release counts,
-    /// and the next open removes what is left.
+    /// [`Writer::sync`]. The files are taken back in the background, to be used
+    /// again; what went wrong with those of an earlier release is said here,
+    /// with nothing released: that release counts, the next open removes its
+    /// files, and calling again goes on.
     pub fn release_below(&mut self, lsn: Lsn) -> Result<Lsn> {
         if lsn > self.durable_lsn() {
             let detail = format!("only what is durable (up to {}) can be released", self.durable_lsn());
@@ -84,6 +86,7 @@ impl<S: Storage> Writer<S> {
         if count == 0 {
             return Ok(self.start);
         }
+        self.supply.complaint()?;
         let to = self.files.spans()[count].base_lsn;
         self.release_to(to, count)?;
         Ok(to)
@@ -95,11 +98,15 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// As [`Writer::sync`]; after one, either all or nothing still counts.
     pub fn reset(&mut self) -> Result<()> {
-        self.sync()?; // so that there is a buffer
-        // Anything in the frame that seals the old segment will do; repeating
-        // the release in force changes nothing.
-        self.push(&Record::Release { to: self.start, epoch: Epoch(0) })?;
-        self.finish_as(true);
+        self.sync()?;
+        // The rest of the segment is given up: what counts begins with the next.
+        while let Err(error) = self.rotate(BLOCK_LEN as u64) {
+            if !error.is_full() {
+                return Err(error);
+            }
+            self.submit()?;
+            self.wait()?;
+        }
         self.batch_open = false;
         self.sync()?;
         let to = self.next.base_lsn;
@@ -116,6 +123,8 @@ impl<S: Storage> Writer<S> {
         self.push(&Record::Release { to, epoch: ended })?;
         self.sync()?;
         self.start = to;
-        self.files.remove_oldest(&self.layout, self.log, count)
+        self.supply.give_back(self.files.release_oldest(count));
+        self.supply.flush();
+        Ok(())
     }
 }

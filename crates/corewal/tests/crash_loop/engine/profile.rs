@@ -60,7 +60,8 @@ impl Profile {
             .single_threaded();
         let capacity = 60_000 + u64::from(cores) * 30_000;
         let full_disk = workload == Workload::Faults && rng.u8(0..4) == 0;
-        let disk = SimOptions { seed, capacity_bytes: full_disk.then_some(capacity), ..SimOptions::default() };
+        let disk =
+            SimOptions { seed, capacity_bytes: full_disk.then_some(capacity), direct: rng.bool(), sync_lies: false };
         Self {
             seed,
             workload,

@@ -1,0 +1,276 @@
+//! The supply of segments: what a writer asks of the workshop, and gets when
+//! it is ready. Asking and looking take no system call; what has to be done
+//! is handed over by [`Supply::flush`], together with a write or a poll.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use corewal_format::{SegmentId, SegmentIdentity};
+use corewal_io::Storage;
+
+use super::files::OpenSegment;
+use crate::error::{Error, Result};
+use crate::parallel;
+use crate::segments::{Want, Workshop};
+
+/// Who does the work of all cores of a store.
+pub(crate) struct Crew<S: Storage> {
+    /// `None` where the work is done on the core's own thread.
+    jobs: Option<Sender<Job<S>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<parallel::Background>,
+}
+
+struct Job<S: Storage> {
+    workshop: Arc<Workshop<S>>,
+    task: Task,
+    mailbox: Arc<Mailbox<S>>,
+}
+
+#[derive(Debug)]
+enum Task {
+    Make(Want),
+    TakeBack(Vec<SegmentId>),
+}
+
+impl<S: Storage> Crew<S> {
+    /// Does the work on the thread that asks for it, so that a simulation sees
+    /// one order of steps.
+    pub(crate) fn inline() -> Self {
+        Self { jobs: None, stop: Arc::default(), thread: None }
+    }
+
+    /// Does the work on a thread of its own, which ends with the last writer.
+    pub(crate) fn background() -> Result<Self> {
+        let (jobs, orders) = channel::<Job<S>>();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let work = move || {
+            for job in orders {
+                job.run(&stopped);
+            }
+        };
+        let thread = parallel::background("corewal-segments", work)
+            .map_err(|error| Error::io("start a thread for", std::path::Path::new("the segments"), error))?;
+        Ok(Self { jobs: Some(jobs), stop, thread: Some(thread) })
+    }
+}
+
+impl<S: Storage> Drop for Crew<S> {
+    /// Waits for the thread: nothing may change in the directory once its lock
+    /// is gone.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join();
+        }
+    }
+}
+
+impl<S: Storage> Job<S> {
+    fn run(self, stop: &AtomicBool) {
+        let Self { workshop, task, mailbox } = self;
+        match task {
+            Task::Make(want) if !stop.load(Ordering::Relaxed) => mailbox.put(workshop.make(want, stop)),
+            Task::Make(_) => {}
+            Task::TakeBack(segments) => {
+                if let Err(error) = workshop.take_back(&segments) {
+                    mailbox.complain(error);
+                }
+            }
+        }
+    }
+}
+
+/// Where finished segments wait for their writer.
+struct Mailbox<S: Storage> {
+    /// Whether `content.made` is there, for a look that costs nothing.
+    full: AtomicBool,
+    content: Mutex<Content<S>>,
+    arrived: Condvar,
+}
+
+struct Content<S: Storage> {
+    made: Option<Result<OpenSegment<S::File>>>,
+    complaint: Option<Error>,
+}
+
+impl<S: Storage> Mailbox<S> {
+    fn new() -> Self {
+        let content = Mutex::new(Content { made: None, complaint: None });
+        Self { full: AtomicBool::new(false), content, arrived: Condvar::new() }
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content<S>> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, made: Result<OpenSegment<S::File>>) {
+        self.content().made = Some(made);
+        self.full.store(true, Ordering::Release);
+        self.arrived.notify_all();
+    }
+
+    fn complain(&self, error: Error) {
+        self.content().complaint = Some(error);
+    }
+
+    fn take(&self) -> Option<Result<OpenSegment<S::File>>> {
+        if !self.full.load(Ordering::Acquire) {
+            return None;
+        }
+        self.full.store(false, Ordering::Relaxed);
+        self.content().made.take()
+    }
+
+    fn wait(&self) {
+        let mut content = self.content();
+        while content.made.is_none() {
+            content = self.arrived.wait(content).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Where the next segment is.
+enum Next<F> {
+    /// Asked for, not handed over.
+    Wanted(Want),
+    Making(Want),
+    Ready(OpenSegment<F>),
+    Failed(Want, Error),
+}
+
+/// One writer's supply. There is always a next segment: ready or on its way.
+pub(crate) struct Supply<S: Storage> {
+    crew: Arc<Crew<S>>,
+    workshop: Arc<Workshop<S>>,
+    mailbox: Arc<Mailbox<S>>,
+    next: Next<S::File>,
+    released: Vec<SegmentId>,
+    /// The writer cannot go on without the next segment.
+    missed: bool,
+}
+
+impl<S: Storage> std::fmt::Debug for Supply<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supply").field("ready", &matches!(self.next, Next::Ready(_))).finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> Supply<S> {
+    /// A supply whose next segment is `ready`, or `want` if there is none.
+    pub(crate) fn new(
+        crew: Arc<Crew<S>>,
+        workshop: Workshop<S>,
+        ready: Option<OpenSegment<S::File>>,
+        want: Want,
+    ) -> Self {
+        let mailbox = Arc::new(Mailbox::new());
+        let next = ready.map_or(Next::Wanted(want), Next::Ready);
+        Self { crew, workshop: Arc::new(workshop), mailbox, next, released: Vec::new(), missed: false }
+    }
+
+    /// The next segment, with `capacity` bytes at least. `None` while it is not
+    /// ready, or not large enough; then it is on its way after the next
+    /// [`Supply::flush`].
+    ///
+    /// # Errors
+    /// Why it could not be made, when it has been tried for this very need.
+    /// Calling again tries again.
+    pub(crate) fn ready(&mut self, capacity: u64) -> Result<Option<&OpenSegment<S::File>>> {
+        self.take_in();
+        let missed = std::mem::replace(&mut self.missed, true);
+        match &mut self.next {
+            Next::Ready(segment) if segment.capacity < capacity => {
+                let SegmentIdentity { segment, base_lsn, .. } = segment.identity;
+                self.next = Next::Wanted(Want { segment, base_lsn, capacity });
+                Ok(None)
+            }
+            Next::Wanted(want) => {
+                want.capacity = want.capacity.max(capacity);
+                Ok(None)
+            }
+            Next::Failed(want, _) => {
+                let want = Want { capacity: want.capacity.max(capacity), ..*want };
+                match std::mem::replace(&mut self.next, Next::Wanted(want)) {
+                    Next::Failed(_, error) if missed => Err(error),
+                    // It failed when nobody needed it: the reason may be gone.
+                    _ => Ok(None),
+                }
+            }
+            Next::Making(_) => Ok(None),
+            Next::Ready(_) => {
+                self.missed = false;
+                let Next::Ready(segment) = &self.next else { unreachable!("matched above") };
+                Ok(Some(segment))
+            }
+        }
+    }
+
+    /// Takes the segment that is ready, and asks for the one behind it.
+    pub(crate) fn take(&mut self, next_capacity: u64) -> OpenSegment<S::File> {
+        let Next::Ready(segment) = &self.next else { panic!("the caller has seen that it is ready") };
+        let (id, base_lsn) = (segment.identity.segment.next(), segment.next_base());
+        let want = Want { segment: id, base_lsn, capacity: next_capacity };
+        let Next::Ready(segment) = std::mem::replace(&mut self.next, Next::Wanted(want)) else {
+            unreachable!("matched above")
+        };
+        segment
+    }
+
+    /// Gives the files of released segments back.
+    pub(crate) fn give_back(&mut self, segments: impl Iterator<Item = SegmentId>) {
+        self.released.extend(segments);
+    }
+
+    /// What went wrong with files that were given back.
+    pub(crate) fn complaint(&mut self) -> Result<()> {
+        self.mailbox.content().complaint.take().map_or(Ok(()), Err)
+    }
+
+    /// Whether the writer waits for a segment that is being made.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.missed && matches!(self.next, Next::Making(_))
+    }
+
+    /// Blocks until the segment that is being made is there, or cannot be.
+    pub(crate) fn wait(&mut self) {
+        if matches!(self.next, Next::Making(_)) {
+            self.mailbox.wait();
+            self.take_in();
+        }
+    }
+
+    /// Hands over what there is to do.
+    pub(crate) fn flush(&mut self) {
+        if !self.released.is_empty() {
+            let released = std::mem::take(&mut self.released);
+            self.order(Task::TakeBack(released));
+        }
+        if let Next::Wanted(want) = self.next {
+            self.next = Next::Making(want);
+            self.order(Task::Make(want));
+        }
+    }
+
+    fn order(&self, task: Task) {
+        let job = Job { workshop: Arc::clone(&self.workshop), task, mailbox: Arc::clone(&self.mailbox) };
+        match &self.crew.jobs {
+            Some(jobs) => jobs.send(job).unwrap_or_else(|_| unreachable!("the thread lives as long as the crew")),
+            None => job.run(&self.crew.stop),
+        }
+    }
+
+    fn take_in(&mut self) {
+        if let Next::Making(want) = self.next
+            && let Some(made) = self.mailbox.take()
+        {
+            self.next = match made {
+                Ok(segment) => Next::Ready(segment),
+                Err(error) => Next::Failed(want, error),
+            };
+        }
+    }
+}
