@@ -154,15 +154,15 @@ impl Spread {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Runs.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// The median for people; nothing if there is none.
+    pub(super) fn print(&self, print: impl Fn(f64) -> String) -> String {
+        if self.is_empty() { String::new() } else { print(self.median()) }
     }
 
     /// Half of the way from the least to the most, in percent of the median,
     /// for people; nothing after a single run.
     pub(super) fn deviation(&self) -> String {
-        if self.len() < 2 {
+        if self.0.len() < 2 {
             return String::new();
         }
         format!("{:.0} %", (self.max() - self.min()) / 2.0 / self.median() * 100.0)

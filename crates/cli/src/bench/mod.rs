@@ -16,6 +16,7 @@ mod ground;
 mod limits;
 mod machine;
 mod raw;
+mod report;
 mod results;
 mod show;
 mod sizes;
@@ -45,11 +46,13 @@ use crate::medium::Io;
 /// Does what `corewal bench` asks for.
 pub(crate) fn run(common: &Common, args: &Bench) -> Result<Exit, Failure> {
     let began = Instant::now();
+    // A report that can't be written is better known before the work.
+    let report = args.report.as_deref().map(report::Report::create).transpose()?;
     let mut ground = Ground::take(&common.dir)?;
     let path = ground.path().to_owned();
     // A second Ctrl-C waits for nothing, but leaves nothing behind either.
     let stop = Stop(interrupt::watch("removing what was made", move || drop(std::fs::remove_dir_all(&path)))?);
-    let mut results = Results::new(Machine::look(ground.path()), args.quick, backends(args, &ground));
+    let mut results = Results::new(Machine::look(ground.path()), args.quick, args.runs, backends(args, &ground));
     let sizes = if args.quick { Sizes::quick() } else { Sizes::full() };
     let mut limits = Limits::new(ground.path(), sizes, stop.clone());
     let bench = Plan { cells: &args.cells.0, runs: args.runs, sizes, stop: &stop };
@@ -59,6 +62,9 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Exit, Failure> {
     results.interrupted = stop.asked();
     results.seconds = began.elapsed().as_secs_f64();
 
+    if let Some(report) = report {
+        report.write(&results)?;
+    }
     let text = if common.json { format!("{}\n", results.json()) } else { table::print(&results) };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;

@@ -67,6 +67,8 @@ impl Row {
 pub(super) struct Results {
     pub(super) machine: Machine,
     pub(super) quick: bool,
+    /// Asked for; an interrupted bench has fewer.
+    pub(super) runs: u32,
     pub(super) interrupted: bool,
     pub(super) seconds: f64,
     pub(super) backends: Vec<Backend>,
@@ -76,9 +78,9 @@ pub(super) struct Results {
 }
 
 impl Results {
-    pub(super) fn new(machine: Machine, quick: bool, backends: Vec<Backend>) -> Self {
+    pub(super) fn new(machine: Machine, quick: bool, runs: u32, backends: Vec<Backend>) -> Self {
         let (limits, rows) = (BTreeMap::new(), Vec::new());
-        Self { machine, quick, interrupted: false, seconds: 0.0, backends, limits, rows }
+        Self { machine, quick, runs, interrupted: false, seconds: 0.0, backends, limits, rows }
     }
 
     /// The backends that are to be had.
@@ -110,9 +112,9 @@ impl Results {
         }
     }
 
-    /// The row of a cell on a backend.
-    pub(super) fn row(&self, cell: Cell, io: Io) -> Option<&Row> {
-        self.rows.iter().find(|row| row.cell == cell && row.io == io)
+    /// The rows of a cell, by backend.
+    pub(super) fn of(&self, cell: Cell) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(move |row| row.cell == cell)
     }
 
     /// For programs.
@@ -136,6 +138,7 @@ impl Results {
         json!({
             "machine": self.machine,
             "quick": self.quick,
+            "runs": self.runs,
             "interrupted": self.interrupted,
             "seconds": self.seconds,
             "key_bytes": KEY_LEN,

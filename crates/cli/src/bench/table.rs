@@ -37,7 +37,7 @@ pub(super) fn print(results: &Results) -> String {
     }
     if !results.rows.is_empty() {
         text += &format!(
-            "\n{:<7} {:<9} {:>11} {:>6} {:>11} {:>7}  {:<20} {:>9} {:>9}  against\n",
+            "\n{:<7} {:<9} {:>11} {:>6} {:>11} {:>7}  {:<19} {:>9} {:>9}  against\n",
             "cell", "backend", "figure", "±", "limit", "ratio", "target", "p50", "p99"
         );
     }
@@ -60,7 +60,7 @@ pub(super) fn print(results: &Results) -> String {
 
 /// How it was measured, in one line.
 pub(super) fn setting(results: &Results) -> String {
-    let runs = results.limits.get(&Limit::Copy).map_or(0, |row| row.figure.len());
+    let runs = results.runs;
     let quick = if results.quick { "; quick: these figures are not to be quoted" } else { "" };
     let interrupted = if results.interrupted { "; interrupted before the end" } else { "" };
     format!(
@@ -82,26 +82,28 @@ fn limit_line(limit: Limit, row: &LimitRow) -> String {
 
 fn line(row: &Row) -> String {
     let unit = row.cell.unit();
-    let some = |spread: &super::figures::Spread, print: &dyn Fn(f64) -> String| {
-        if spread.is_empty() { String::new() } else { print(spread.median()) }
-    };
-    let met = match row.is_met() {
-        Some(true) => "✓",
-        Some(false) => "✗",
-        None => " ",
-    };
+    let met = mark(row.is_met());
     let [p50, p99] = quantiles(row.latencies.as_ref());
     format!(
-        "{:<7} {:<9} {:>11} {:>6} {:>11} {:>7}{met} {:<20} {p50:>9} {p99:>9}  {}",
+        "{:<7} {:<9} {:>11} {:>6} {:>11} {:>7}{met} {:<19} {p50:>9} {p99:>9}  {}",
         row.cell,
         row.io,
         unit.print(row.figure.median()),
         row.figure.deviation(),
-        some(&row.limit, &|limit| unit.print(limit)),
-        some(&row.ratio, &|ratio| format!("{ratio:.2}x")),
+        row.limit.print(|limit| unit.print(limit)),
+        row.ratio.print(|ratio| format!("{ratio:.2}x")),
         row.target(),
         row.against,
     )
+}
+
+/// Whether a target is met, for people.
+pub(super) fn mark(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => "✓",
+        Some(false) => "✗",
+        None => " ",
+    }
 }
 
 /// p50 and p99, for people.
