@@ -40,7 +40,8 @@ impl Unit {
     pub(super) fn print(self, figure: f64) -> String {
         match self {
             Self::NanosPerRecord => format!("{figure:.1} ns"),
-            Self::Latency => format!("{} µs", digits(figure / 1e3)),
+            Self::Latency if figure < 1e7 => format!("{} µs", digits(figure / 1e3)),
+            Self::Latency => format!("{} ms", digits(figure / 1e6)),
             Self::Commits | Self::Records => format!("{}/s", scaled(figure)),
             Self::Bytes => format!("{}B/s", scaled(figure)),
         }
@@ -193,6 +194,7 @@ mod tests {
             (Unit::NanosPerRecord, 17.04, "17.0 ns"),
             (Unit::Latency, 90_400.0, "90.4 µs"),
             (Unit::Latency, 2_500_000.0, "2500 µs"),
+            (Unit::Latency, 84_017_000.0, "84.0 ms"),
             (Unit::Commits, 62_123.0, "62.1 k/s"),
             (Unit::Records, 4_630_000.0, "4.63 M/s"),
             (Unit::Bytes, 2.93e9, "2.93 GB/s"),
