@@ -74,6 +74,12 @@ pub enum Error {
         /// Its kind: [`io::ErrorKind::StorageFull`] for a full disk.
         kind: io::ErrorKind,
     },
+    /// The shard or writer was dropped before a position that somebody waits
+    /// for was durable. Whether it is on the medium only reopening tells.
+    WriterGone {
+        /// The position.
+        lsn: Lsn,
+    },
     /// A put or a delete of a key that another core owns. Nothing was appended.
     WrongCore {
         /// The core it was given to.
@@ -215,6 +221,10 @@ impl fmt::Display for Error {
                      {first}open the store again"
                 )
             }
+            Self::WriterGone { lsn } => write!(
+                f,
+                "the writer was dropped before LSN {lsn} was durable; open the store again to see whether it is there"
+            ),
             Self::WrongCore { core, owner } => {
                 write!(f, "the key belongs to core {owner}, not to core {core}; ask the router")
             }

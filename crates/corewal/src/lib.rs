@@ -49,9 +49,11 @@
 
 mod clock;
 mod commit;
+mod durable;
 mod entropy;
 mod epochs;
 mod error;
+mod group;
 mod layout;
 mod options;
 mod parallel;
@@ -75,7 +77,9 @@ pub use corewal_io as io;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commit::Commit;
+pub use durable::{DurableLsn, Reached, Ticket};
 pub use error::{Damage, Error, Result};
+pub use group::GroupCommit;
 pub use options::{Options, Recover};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;

@@ -8,6 +8,7 @@ use corewal_io::{FileStorage, Storage};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::group::GroupCommit;
 use crate::planted::Planted;
 use crate::recovery::{self, OpenedLogs};
 use crate::report::RecoveryReport;
@@ -29,12 +30,13 @@ pub enum Recover {
     Latest,
 }
 
-/// Sizes that a writer works with.
+/// Sizes and limits that a writer works with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tuning {
     pub(crate) segment_bytes: u64,
     pub(crate) buffer_bytes: usize,
     pub(crate) buffers: usize,
+    pub(crate) group: GroupCommit,
 }
 
 /// The size of a log's first segments, in bytes.
@@ -92,7 +94,12 @@ impl Options {
         Self {
             cores: None,
             recover: Recover::default(),
-            tuning: Tuning { segment_bytes: 64 << 20, buffer_bytes: 128 << 10, buffers: 4 },
+            tuning: Tuning {
+                segment_bytes: 64 << 20,
+                buffer_bytes: 128 << 10,
+                buffers: 4,
+                group: GroupCommit::manual(),
+            },
             clock: Arc::new(SystemClock),
             log_id: None,
             create: true,
@@ -139,6 +146,13 @@ impl Options {
     #[must_use]
     pub fn buffers(mut self, buffers: usize) -> Self {
         self.tuning.buffers = buffers;
+        self
+    }
+
+    /// When commits become durable without being asked to; never, by default.
+    #[must_use]
+    pub fn group_commit(mut self, policy: GroupCommit) -> Self {
+        self.tuning.group = policy;
         self
     }
 
@@ -237,7 +251,7 @@ impl Options {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let Tuning { segment_bytes, buffer_bytes, buffers } = self.tuning;
+        let Tuning { segment_bytes, buffer_bytes, buffers, .. } = self.tuning;
         let bad = |name, must: &str| Err(Error::BadOption { name, must: must.to_owned() });
         match () {
             () if self.cores.is_some_and(|cores| cores == 0 || cores > MAX_CORES) => bad("cores", "from 1 to 1024"),

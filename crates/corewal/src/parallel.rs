@@ -32,7 +32,6 @@ pub(crate) fn available() -> u16 {
 pub(crate) struct Background(std::thread::JoinHandle<()>);
 
 /// Starts `work` on a thread of its own.
-#[expect(clippy::disallowed_methods, reason = "this is the room of threads")]
 pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Background> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(Background)
 }

@@ -3,17 +3,19 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corewal_format::{CoreId, Epoch, Lsn, Offsets};
 use corewal_io::{FileStorage, Storage};
 
 use crate::commit::{Commit, Progress};
+use crate::durable::{DurableLsn, Ticket};
 use crate::epochs::EpochBoard;
 use crate::error::{Error, Result};
 use crate::recovery::OpenedCore;
 use crate::route::Router;
 use crate::state::{Change, Keyed, State};
-use crate::writer::Writer;
+use crate::writer::{Look, Writer};
 
 /// One core's handle: its keys, its log, its part in the epochs. Owned by one
 /// thread at a time.
@@ -141,18 +143,36 @@ impl<T: State, S: Storage> Shard<T, S> {
 
     /// Ends the batch: everything since the last commit, with these offsets and
     /// this watermark, comes back together or not at all. Also ends the epochs
-    /// that the store has announced. Returns the position that
-    /// [`Writer::durable_lsn`] reaches when the commit is durable.
+    /// that the store has announced, and starts the sync that
+    /// [`GroupCommit`](crate::GroupCommit) finds due. Returns the position that
+    /// is durable when the commit is: see [`Shard::ticket`].
     ///
     /// # Errors
     /// [`Error::TooLarge`] for offsets over their limits and [`Error::Parked`]:
-    /// the batch stays open. [`Error::Latched`].
+    /// the batch stays open. [`Error::Latched`]. [`Error::Io`] if a sync was due
+    /// and the next segment cannot be created: the commit is appended, and
+    /// [`Shard::poll`] tries the sync again.
     pub fn commit(&mut self, commit: &Commit) -> Result<Lsn> {
-        let end = self.append(|writer| writer.commit(commit))?;
+        let end = self.append(|writer| writer.append_commit(commit))?;
         let mut body = Vec::new();
         self.progress.apply(commit.encode_into(&mut body)?);
         self.end_announced()?;
+        self.writer.group_commit(Look::Away)?;
+        self.report_ended();
         Ok(end)
+    }
+
+    /// The ticket of a commit that returned `lsn`: to ask, to block another
+    /// thread or to await until it is durable.
+    #[must_use]
+    pub fn ticket(&self, lsn: Lsn) -> Ticket {
+        self.writer.ticket(lsn)
+    }
+
+    /// How far the log is durable, for other threads and for futures.
+    #[must_use]
+    pub fn durable(&self) -> DurableLsn {
+        self.writer.durable()
     }
 
     /// Notes that a checkpoint outside the log, which the user calls `id`,
@@ -195,20 +215,70 @@ impl<T: State, S: Storage> Shard<T, S> {
     }
 
     /// Moves everything on without waiting: takes in what has completed, starts
-    /// the sync that is due, and ends the epochs that the store has announced,
-    /// unless a batch is open. Hands nothing over by itself: full buffers go
-    /// with the next append that needs one, the rest with [`Shard::submit`] or
-    /// a sync. Cheap enough to call once a turn of an event loop. Returns the
-    /// durable position.
+    /// the sync that is due, by wish or by [`GroupCommit`](crate::GroupCommit),
+    /// and ends the epochs that the store has announced, unless a batch is
+    /// open. Hands over nothing else: full buffers go with the next append that
+    /// needs one, the rest with [`Shard::submit`] or a sync. Cheap enough to
+    /// call once a turn of an event loop. Returns the durable position.
     ///
     /// # Errors
     /// [`Error::Latched`]; [`Error::Io`] if the next segment cannot be created,
     /// after which nothing is lost and calling again tries again.
     pub fn poll(&mut self) -> Result<Lsn> {
         self.end_announced()?;
-        let durable = self.writer.poll()?;
+        let durable = self.writer.poll();
+        // What is durable is so, even if the next sync cannot start.
         self.report_ended();
-        Ok(durable)
+        durable
+    }
+
+    /// How long the thread may sleep until [`Shard::poll`] has a sync to start
+    /// by [`GroupCommit::delay`](crate::GroupCommit::delay): zero if it is due
+    /// now, `None` if time alone will start none. It knows nothing of epochs
+    /// that will be announced, and of completions that will come: for these,
+    /// see [`Shard::event_fd`].
+    pub fn next_deadline(&mut self) -> Option<Duration> {
+        self.writer.next_deadline()
+    }
+
+    /// A descriptor that becomes readable when [`Shard::poll`] has something to
+    /// take in, for a reactor to sleep on: sleep until it is readable or
+    /// [`Shard::next_deadline`] is over, read eight bytes from it, poll.
+    ///
+    /// `None` if the backend blocks: there is nothing to take in later, and
+    /// what was asked to become durable is so when [`Shard::poll`], or the
+    /// commit that group commit synced, returns.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use corewal::{Commit, GroupCommit, Options};
+    /// use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let policy = GroupCommit::manual().delay(std::time::Duration::from_millis(1));
+    /// let mut opened = Options::new().cores(1).group_commit(policy).open(dir.path())?;
+    /// let shard = &mut opened.shards[0];
+    /// let mut completions = shard.event_fd()?.map(std::fs::File::from);
+    /// let end = shard.commit(&Commit::new().offset_u64("orders", 1))?;
+    ///
+    /// while shard.poll()? < end {
+    ///     let deadline = shard.next_deadline().map(|left| Timespec::try_from(left).unwrap());
+    ///     let mut ready: Vec<_> = completions.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    ///     // A reactor has the descriptors of its connections in here as well.
+    ///     if poll(&mut ready, deadline.as_ref())? > 0 {
+    ///         completions.as_mut().unwrap().read_exact(&mut [0; 8])?;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the operating system gives none.
+    #[cfg(unix)]
+    pub fn event_fd(&mut self) -> Result<Option<std::os::fd::OwnedFd>> {
+        self.writer.event_fd()
     }
 
     /// Hands everything appended so far to the operating system, without making

@@ -25,7 +25,7 @@ fn a_put_allocates_nothing() {
     // One segment for all of it: making the next one opens a file, which is no
     // cost of a record.
     let options = Options::new().cores(1).segment_bytes(1 << 30).recover(Recover::Latest);
-    let (mut writers, _) = options.open_writers(corewal::io::FileStorage, dir.path()).unwrap();
+    let (mut writers, _) = options.open_writers(corewal::io::FileStorage::new(), dir.path()).unwrap();
     let writer = &mut writers[0];
     let value = [7; 100];
     let commit = Commit::new().offset_u64("input", 1).watermark(5);
@@ -54,7 +54,7 @@ fn a_put_allocates_nothing() {
 fn a_synced_commit_allocates_only_for_the_sync() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options::new().cores(1).recover(Recover::Latest);
-    let (mut writers, _) = options.open_writers(corewal::io::FileStorage, dir.path()).unwrap();
+    let (mut writers, _) = options.open_writers(corewal::io::FileStorage::new(), dir.path()).unwrap();
     let writer = &mut writers[0];
     let commit = Commit::new();
     let mut work = |commits: u64| {

@@ -173,7 +173,7 @@ fn a_second_opener_is_kept_out_and_a_wrong_core_count_refused() {
 fn truncate_release_and_reset_are_durable_and_reuse_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
-        let storage = corewal::io::FileStorage;
+        let storage = corewal::io::FileStorage::new();
         let options = options().cores(1).recover(Recover::Latest);
         options.open_writers(storage, dir.path()).unwrap().0.remove(0)
     };
@@ -207,8 +207,12 @@ fn truncate_release_and_reset_are_durable_and_reuse_nothing() {
     drop(writer);
     let writer = open();
     assert!(writer.start_lsn() >= end && writer.sequence() > sequence);
-    let files = std::fs::read_dir(dir.path().join("core-0000")).unwrap().count();
-    assert_eq!(files, 1, "one segment is left");
+    drop(writer);
+    // What was released is used again: the one in use, the one that is ready,
+    // and two spare files at the most.
+    let files = std::fs::read_dir(dir.path().join("core-0000")).unwrap().map(|file| file.unwrap().file_name());
+    let (segments, spares): (Vec<_>, Vec<_>) = files.partition(|name| name.to_string_lossy().ends_with(".wal"));
+    assert!(segments.len() <= 2 && spares.len() <= 2, "{segments:?} {spares:?}");
 }
 
 #[test]
@@ -217,7 +221,7 @@ fn a_log_emptied_by_reset_keeps_its_epoch() {
     // all away, the log went on in epoch 1, and the open after that found an
     // epoch that had gone back, and called the log corrupt.
     let dir = tempfile::tempdir().unwrap();
-    let open = || options().open_writers(corewal::io::FileStorage, dir.path()).unwrap().0;
+    let open = || options().open_writers(corewal::io::FileStorage::new(), dir.path()).unwrap().0;
     let mut writers = open();
     for epoch in 1..10 {
         writers[0].barrier(Epoch(epoch), Epoch(0)).unwrap();

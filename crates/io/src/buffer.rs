@@ -8,6 +8,7 @@ use std::slice;
 use std::sync::Arc;
 
 use crate::BLOCK_SIZE;
+use crate::place::Place;
 
 /// An owned block of heap memory, zeroed when made, aligned to [`BLOCK_SIZE`]
 /// and a multiple of it long. It never moves.
@@ -39,8 +40,10 @@ pub struct AlignedBuf {
 struct Memory {
     start: NonNull<u8>,
     capacity: usize,
-    /// The number under which a backend has registered it.
-    slot: Option<u16>,
+    /// Where a backend has registered it. Dropped with the memory, so that the
+    /// place can be used again.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring registers memory"))]
+    place: Option<Place>,
 }
 
 // SAFETY: the memory is only a pointer to what the buffers own; freeing it on
@@ -64,9 +67,9 @@ impl AlignedBuf {
         Self::registered(capacity, |_, _| None)
     }
 
-    /// As [`AlignedBuf::new`]; `register` is told where the memory is and gives
-    /// the number it has registered it under.
-    pub(crate) fn registered(capacity: usize, register: impl FnOnce(*mut u8, usize) -> Option<u16>) -> Self {
+    /// As [`AlignedBuf::new`]; `register` is told where the memory is, and gives
+    /// the place at which it has registered it.
+    pub(crate) fn registered(capacity: usize, register: impl FnOnce(*mut u8, usize) -> Option<Place>) -> Self {
         let rounded = capacity.max(1).checked_next_multiple_of(BLOCK_SIZE);
         let capacity = rounded.expect("capacity of a buffer must fit the address space");
         let layout = layout(capacity);
@@ -77,8 +80,8 @@ impl AlignedBuf {
             alloc::handle_alloc_error(layout);
         };
         assert_eq!(start.as_ptr().addr() % BLOCK_SIZE, 0);
-        let slot = register(start.as_ptr(), capacity);
-        Self { memory: Arc::new(Memory { start, capacity, slot }), offset: 0, capacity }
+        let place = register(start.as_ptr(), capacity);
+        Self { memory: Arc::new(Memory { start, capacity, place }), offset: 0, capacity }
     }
 
     /// The size in bytes, a multiple of [`BLOCK_SIZE`].
@@ -87,10 +90,10 @@ impl AlignedBuf {
         self.capacity
     }
 
-    /// The number under which a backend has registered the memory it is part of.
-    #[allow(dead_code, reason = "only io_uring registers memory")]
-    pub(crate) fn slot(&self) -> Option<u16> {
-        self.memory.slot
+    /// Where the memory it is part of has been registered, if it has.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.memory.place.as_ref()
     }
 
     /// Splits the buffer at `at`: this one keeps what lies before it, the one

@@ -15,20 +15,32 @@
 //!   an order between two operations in flight; a caller who needs one waits
 //!   for the first completion before submitting the second.
 //!
-//! Backends: [`FileStorage`] (the operating system's files) and
-//! [`SimStorage`] (a simulated disk that loses, tears and fails on demand,
-//! public so that users can test their own engines on it).
+//! Backends: [`FileStorage`] (the operating system's files; it writes by
+//! `io_uring(7)` or by plain system calls, past the page cache or through it,
+//! as [`Storage::write_path`] tells) and [`SimStorage`] (a simulated disk that
+//! loses, tears and fails on demand, public so that users can test their own
+//! engines on it).
 
 #![deny(missing_docs)]
 
+/// The crate whose types [`Ring`] takes and gives.
+#[cfg(target_os = "linux")]
+pub use io_uring;
+
 mod buffer;
 mod os;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only io_uring registers memory"))]
+mod place;
+#[cfg(target_os = "linux")]
+pub mod raw;
 mod sim;
 mod storage;
 mod write;
 
 pub use buffer::AlignedBuf;
-pub use os::{BlockingIo, FileLock, FileStorage, OsFile};
+pub use os::{Backend, BlockingIo, FileIo, FileLock, FileStorage, OsFile};
+#[cfg(target_os = "linux")]
+pub use os::{Ring, UringIo};
 pub use sim::{
     CrashKind, Fault, FaultKind, OperationKind, SimFile, SimLock, SimOptions, SimSnapshot, SimStorage, SimStorageIo,
 };

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::AlignedBuf;
+use crate::{AlignedBuf, write};
 
 /// Size and alignment, in bytes, of the unit in which buffers are allocated
 /// and offsets of writes are chosen.
@@ -99,15 +99,7 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// converts anything in the file system. Durable after
     /// [`Storage::settle`].
     fn zero(&self, file: &Self::File, offset: u64, len: u64) -> io::Result<()> {
-        const CHUNK: u64 = 1 << 20;
-        let zeros = AlignedBuf::new(len.min(CHUNK) as usize);
-        let mut done = 0;
-        while done < len {
-            let part = (len - done).min(CHUNK) as usize;
-            self.write_at(file, offset + done, &zeros, 0..part)?;
-            done += part as u64;
-        }
-        Ok(())
+        write::zeros(self, file, offset, len)
     }
 
     /// Tells that `len` bytes from `offset` on will be read soon. A hint: it
@@ -243,7 +235,9 @@ pub enum Wait {
 /// The write path of one core: submit and poll.
 ///
 /// Not shared between threads. Operations in flight may complete in any order.
-/// Dropping it does not wait for what is in flight.
+/// Dropping it loses their completions and undoes nothing: what was submitted
+/// happens. No memory is freed that the system may still read, so a backend
+/// may have to wait.
 pub trait StorageIo: Send {
     /// The files this path writes to.
     type File;
@@ -282,8 +276,8 @@ pub trait StorageIo: Send {
     }
 
     /// A descriptor that becomes readable when something has completed, for a
-    /// reactor to sleep on (`eventfd(2)`). Read eight bytes from it before
-    /// polling. `None` for a backend whose operations have completed when
+    /// reactor to sleep on (`eventfd(2)`, non-blocking). Read eight bytes from
+    /// it before polling; there may be nothing to poll then. `None` for a backend whose operations have completed when
     /// [`StorageIo::submit`] returns.
     #[cfg(unix)]
     fn event_fd(&mut self) -> io::Result<Option<std::os::fd::OwnedFd>> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use crate::{AlignedBuf, BLOCK_SIZE};
+use crate::{AlignedBuf, BLOCK_SIZE, Storage};
 
 /// Refuses a write that does not keep the rules of
 /// [`Operation::Write`](crate::Operation::Write): a range of whole blocks, not
@@ -21,6 +21,21 @@ pub(crate) fn check(offset: u64, buffer: &AlignedBuf, range: &Range<usize>) -> i
     if end.is_none_or(|end| i64::try_from(end).is_err()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write must end at a position that a file can have"));
     }
+    Ok(())
+}
+
+/// Writes zeros, a mebibyte at a time: [`Storage::zero`].
+pub(crate) fn zeros<S: Storage>(storage: &S, file: &S::File, offset: u64, len: u64) -> io::Result<()> {
+    const CHUNK: u64 = 1 << 20;
+    let chunk = |left: u64| usize::try_from(left.min(CHUNK)).expect("a mebibyte at most");
+    let zeros = AlignedBuf::new(chunk(len));
+    let mut done = 0;
+    while done < len {
+        let part = chunk(len - done);
+        storage.write_at(file, offset + done, &zeros, 0..part)?;
+        done += part as u64;
+    }
+    assert_eq!(done, len);
     Ok(())
 }
 

@@ -2,19 +2,21 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use common::{BLOCK, block_write, blocks, read_all, run, sync, write, write_durably};
 use corewal_io::{
-    BLOCK_SIZE, EntryKind, FileStorage, OpenMode, Operation, SimOptions, SimStorage, Storage, StorageIo, Wait,
+    AlignedBuf, BLOCK_SIZE, Backend, EntryKind, FileStorage, OpenMode, Operation, SimOptions, SimStorage, Storage,
+    StorageIo, Wait,
 };
 
 type Law<S> = fn(&S, &Path);
 
 /// Every law with its name, each run in a directory of its own.
 fn contract<S: Storage>(storage: &S, root: &Path) {
-    let laws: [(&str, Law<S>); 19] = [
+    let laws: [(&str, Law<S>); 25] = [
         ("a created file is empty and there", created_file_is_empty),
         ("an existing entry is not created again", existing_is_refused),
         ("a missing file is not found", missing_is_not_found),
@@ -23,6 +25,12 @@ fn contract<S: Storage>(storage: &S, root: &Path) {
         ("a part of a buffer is written", part_of_buffer),
         ("a write gives its buffer back", buffer_comes_back),
         ("durable writes and syncs complete", durable_writes),
+        ("a lone operation is performed to its end", lone_operation),
+        ("durable writes beside each other all arrive", many_in_flight),
+        ("parts of one memory are written beside each other", parts_beside_each_other),
+        ("what was submitted happens though nobody polls", dropped_in_flight),
+        ("write_at writes all, or refuses", write_at),
+        ("zero writes zeros, and extends the file", zero),
         ("a broken write is refused at submit", broken_write_is_refused),
         ("tokens of writes and syncs differ", tokens_differ),
         ("polling nothing does not block", polling_nothing),
@@ -44,10 +52,55 @@ fn contract<S: Storage>(storage: &S, root: &Path) {
     }
 }
 
-#[test]
-fn the_blocking_backend_keeps_the_contract() {
+/// The contract on real files, unless the storage cannot write here as the
+/// test wants.
+fn on_files(storage: &FileStorage, wanted: &str) {
     let dir = tempfile::tempdir().unwrap();
-    contract(&FileStorage::new(), dir.path());
+    let probe = storage.open(&dir.path().join("probe"), OpenMode::CreateNew).unwrap();
+    let path = storage.write_path(&probe);
+    let found = format!("{}, {}", path.backend, if path.direct { "direct" } else { "buffered" });
+    if found != wanted {
+        println!("skipped: this machine has no {wanted}: {path}");
+        return;
+    }
+    contract(storage, dir.path());
+}
+
+#[test]
+fn plain_calls_through_the_cache_keep_the_contract() {
+    on_files(&FileStorage::new().backend(Backend::Blocking).direct(false), "blocking, buffered");
+}
+
+#[test]
+fn plain_calls_past_the_cache_keep_the_contract() {
+    on_files(&FileStorage::new().backend(Backend::Blocking), "blocking, direct");
+}
+
+#[test]
+fn a_ring_past_the_cache_keeps_the_contract() {
+    on_files(&FileStorage::new(), "io_uring, direct");
+}
+
+#[test]
+fn a_ring_through_the_cache_keeps_the_contract() {
+    on_files(&FileStorage::new().direct(false), "io_uring, buffered");
+}
+
+#[test]
+fn a_ring_with_a_kernel_thread_keeps_the_contract() {
+    let storage = FileStorage::new().sqpoll(Some(std::time::Duration::from_millis(2)));
+    on_files(&storage, "io_uring, direct");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_ring_that_has_an_owner_keeps_the_contract() {
+    use corewal_io::Ring;
+
+    match Ring::new(32) {
+        Ok(ring) => on_files(&FileStorage::new().rings(vec![ring]), "io_uring, direct"),
+        Err(error) => println!("skipped: {error}"),
+    }
 }
 
 #[test]
@@ -160,6 +213,153 @@ fn durable_writes<S: Storage>(storage: &S, dir: &Path) {
     write_durably(&mut io, &file, 1, 2);
     sync(&mut io, &file);
     assert_eq!(blocks(&read_all(storage, &file)), [1, 2]);
+}
+
+fn lone_operation<S: Storage>(storage: &S, dir: &Path) {
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    let mut io = storage.io(0).unwrap();
+    for number in 0..3 {
+        let byte = u8::try_from(number).unwrap() + 1;
+        let operation = block_write(&mut io, &file, number, byte, number % 2 == 0);
+        let done = io.perform(operation).unwrap();
+        assert_eq!(done.result.unwrap(), BLOCK_SIZE);
+        assert_eq!(done.buffer.expect("the buffer")[0], byte);
+    }
+    let done = io.perform(Operation::Sync { file: file.clone() }).unwrap();
+    assert_eq!(done.result.unwrap(), 0);
+    assert!(done.buffer.is_none());
+    // Submitted ones are told from them.
+    write(&mut io, &file, 3, 4);
+    assert_eq!(blocks(&read_all(storage, &file)), [1, 2, 3, 4]);
+}
+
+fn many_in_flight<S: Storage>(storage: &S, dir: &Path) {
+    const COUNT: u64 = 40;
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    storage.zero(&file, 0, COUNT * BLOCK).unwrap();
+    let mut io = storage.io(0).unwrap();
+    let mut expected = BTreeMap::new();
+    let mut completions = Vec::new();
+    let mut taken = Vec::new();
+    for number in 0..COUNT {
+        let byte = u8::try_from(number).unwrap() + 1;
+        // Not in the order of their places.
+        let operation = block_write(&mut io, &file, number * 7 % COUNT, byte, true);
+        assert!(expected.insert(io.submit(operation).unwrap(), byte).is_none());
+        if number % 9 == 0 {
+            io.poll(Wait::No, &mut completions).unwrap();
+            taken.append(&mut completions);
+        }
+        assert_eq!(io.in_flight() + taken.len(), expected.len());
+    }
+    while io.in_flight() > 0 {
+        io.poll(Wait::One, &mut taken).unwrap();
+    }
+    for done in taken {
+        let byte = expected.remove(&done.token).expect("each completes once");
+        assert_eq!(done.result.unwrap(), BLOCK_SIZE);
+        assert_eq!(done.buffer.expect("the buffer")[0], byte);
+    }
+    assert!(expected.is_empty());
+    let found = blocks(&read_all(storage, &file));
+    for number in 0..COUNT {
+        assert_eq!(found[usize::try_from(number * 7 % COUNT).unwrap()], u8::try_from(number).unwrap() + 1);
+    }
+}
+
+fn parts_beside_each_other<S: Storage>(storage: &S, dir: &Path) {
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    let mut io = storage.io(0).unwrap();
+    let mut rest = io.buffer(6 * BLOCK_SIZE);
+    let mut tokens = Vec::new();
+    let mut offset = 0;
+    for (blocks, byte) in [(1, 1), (2, 2), (3, 3)] {
+        let len = blocks * BLOCK_SIZE;
+        let behind = (rest.capacity() > len).then(|| rest.split_off(len));
+        let mut buffer = std::mem::replace(&mut rest, behind.unwrap_or_else(|| io.buffer(1)));
+        // The parts before are under way while this one is filled.
+        buffer.fill(byte);
+        let operation = Operation::Write { file: file.clone(), offset, buffer, range: 0..len, data_sync: true };
+        tokens.push(io.submit(operation).unwrap());
+        offset += len as u64;
+    }
+    let mut completions = Vec::new();
+    while io.in_flight() > 0 {
+        io.poll(Wait::One, &mut completions).unwrap();
+    }
+    completions.sort_by_key(|done| done.token);
+    let mut parts = completions.into_iter().zip(tokens).map(|(done, token)| {
+        assert_eq!(done.token, token);
+        let buffer = done.buffer.expect("the part");
+        assert_eq!(done.result.unwrap(), buffer.capacity());
+        buffer
+    });
+    let mut whole = parts.next().unwrap();
+    for part in parts {
+        whole.join(part).unwrap();
+    }
+    assert!(whole.is_whole());
+    assert_eq!(blocks(&whole), [1, 2, 2, 3, 3, 3]);
+    assert_eq!(read_all(storage, &file), *whole);
+}
+
+fn dropped_in_flight<S: Storage>(storage: &S, dir: &Path) {
+    const COUNT: usize = 8;
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    let mut io = storage.io(0).unwrap();
+    for number in 0..COUNT {
+        let mut buffer = io.buffer(64 * BLOCK_SIZE);
+        let len = buffer.capacity();
+        buffer.fill(u8::try_from(number).unwrap() + 1);
+        let offset = (number * len) as u64;
+        let operation = Operation::Write { file: file.clone(), offset, buffer, range: 0..len, data_sync: true };
+        io.submit(operation).unwrap();
+    }
+    drop(io);
+    // What is allocated now must not be what those writes still read.
+    let others: Vec<_> = (0..COUNT).map(|_| vec![0xee_u8; 64 * BLOCK_SIZE]).collect();
+    let bytes = read_all(storage, &file);
+    for (number, part) in bytes.chunks(64 * BLOCK_SIZE).enumerate() {
+        assert!(part.iter().all(|byte| usize::from(*byte) == number + 1), "write {number}");
+    }
+    assert_eq!(bytes.len(), COUNT * others[0].len());
+}
+
+fn write_at<S: Storage>(storage: &S, dir: &Path) {
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    let mut buffer = AlignedBuf::new(3 * BLOCK_SIZE);
+    for (number, block) in buffer.chunks_mut(BLOCK_SIZE).enumerate() {
+        block.fill(u8::try_from(number).unwrap() + 1);
+    }
+    storage.write_at(&file, BLOCK, &buffer, BLOCK_SIZE..3 * BLOCK_SIZE).unwrap();
+    assert_eq!(blocks(&read_all(storage, &file)), [0, 2, 3]);
+    for (offset, range) in [(1, 0..BLOCK_SIZE), (0, 0..1), (0, 0..0), (0, 0..4 * BLOCK_SIZE)] {
+        assert_eq!(kind(storage.write_at(&file, offset, &buffer, range)), ErrorKind::InvalidInput);
+    }
+    let reader = storage.open(&dir.join("a"), OpenMode::Read).unwrap();
+    assert!(storage.write_at(&reader, 0, &buffer, 0..BLOCK_SIZE).is_err());
+    assert_eq!(blocks(&read_all(storage, &reader)), [0, 2, 3]);
+    assert_eq!(storage.write_path(&reader), storage.write_path(&file), "a reader tells what writers do");
+}
+
+fn zero<S: Storage>(storage: &S, dir: &Path) {
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    let mut io = storage.io(0).unwrap();
+    for number in 0..4 {
+        write(&mut io, &file, number, 7);
+    }
+    storage.zero(&file, BLOCK, 2 * BLOCK).unwrap();
+    assert_eq!(blocks(&read_all(storage, &file)), [7, 0, 0, 7]);
+    storage.zero(&file, 3 * BLOCK, 300 * BLOCK).unwrap();
+    let bytes = read_all(storage, &file);
+    assert_eq!(bytes.len(), 303 * BLOCK_SIZE);
+    assert!(bytes[BLOCK_SIZE..].iter().all(|byte| *byte == 0));
+    storage.zero(&file, 0, 0).unwrap();
+    assert_eq!(storage.len(&file).unwrap(), 303 * BLOCK);
+    assert_eq!(bytes[..BLOCK_SIZE], [7; BLOCK_SIZE]);
+    storage.read_ahead(&file, 0, 303 * BLOCK);
+    storage.read_ahead(&file, 1 << 40, 0);
+    assert_eq!(read_all(storage, &file), bytes, "a hint changes nothing");
 }
 
 fn broken_write_is_refused<S: Storage>(storage: &S, dir: &Path) {

@@ -127,7 +127,8 @@ fn asking_for_the_lock_all_the_time_keeps_no_owner_out() {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicU64::new(0));
     let asking = {
-        let (path, stop, asked) = (path.clone(), Arc::clone(&stop), Arc::clone(&asked));
+        let (storage, path) = (storage.clone(), path.clone());
+        let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
         std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 storage.is_locked(&path).unwrap();

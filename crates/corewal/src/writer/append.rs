@@ -7,7 +7,7 @@ use corewal_format::{
 use corewal_io::{AlignedBuf, Storage, StorageIo};
 
 use super::building::{Building, FrameParts};
-use super::{NextFrame, Writer};
+use super::{Look, NextFrame, Writer};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 
@@ -62,14 +62,24 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// [`Error::TooLarge`] if the commit has too many or too long offsets,
     /// [`Error::Full`], [`Error::Latched`]; nothing is appended and the batch
-    /// stays open.
+    /// stays open. If [`GroupCommit`](crate::GroupCommit) starts a sync here,
+    /// its failures too, and then the commit is appended: [`Error::Latched`],
+    /// or [`Error::Io`] after which [`Writer::poll`] tries the sync again.
     pub fn commit(&mut self, commit: &Commit) -> Result<Lsn> {
+        let end = self.append_commit(commit)?;
+        self.group_commit(Look::Away)?;
+        Ok(end)
+    }
+
+    /// Ends the batch, and leaves the group-commit policy to the caller.
+    pub(crate) fn append_commit(&mut self, commit: &Commit) -> Result<Lsn> {
         let mut body = std::mem::take(&mut self.commit_body);
         body.clear();
         let appended = commit.encode_into(&mut body).and_then(|commit| self.push(&Record::Commit(commit)));
         self.commit_body = body;
         appended?;
         self.batch_open = false;
+        self.count_commit();
         Ok(self.appended_lsn())
     }
 

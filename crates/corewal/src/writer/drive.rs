@@ -5,6 +5,7 @@ use corewal_format::{BLOCK_LEN, Lsn, block_align};
 use corewal_io::{AlignedBuf, Completion, Operation, Storage, StorageIo, Token, Wait};
 
 use super::building::Finished;
+use super::group::Look;
 use super::ledger::Role;
 use super::{Destination, Writer};
 use crate::error::Result;
@@ -86,12 +87,15 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Takes in what has completed, without blocking, and starts the sync that
-    /// is due. Returns the durable position.
+    /// is due, by wish or by [`GroupCommit`](crate::GroupCommit). Returns the
+    /// durable position.
     ///
     /// # Errors
-    /// [`Error::Latched`](crate::Error::Latched), now and from now on, if a write or a sync failed.
+    /// [`Error::Latched`](crate::Error::Latched), now and from now on, if a write or a sync failed;
+    /// [`Error::Io`](crate::Error::Io) as [`Writer::submit`], from the sync that group commit finds due.
     pub fn poll(&mut self) -> Result<Lsn> {
-        self.drive(Wait::No)
+        self.drive(Wait::No)?;
+        self.group_commit(Look::AtTheClock)
     }
 
     /// As [`Writer::poll`], but blocks until something in flight has completed;
@@ -104,7 +108,8 @@ impl<S: Storage> Writer<S> {
         if self.io.in_flight() == 0 && self.supply.is_missed() {
             self.supply.wait();
         }
-        self.drive(Wait::One)
+        self.drive(Wait::One)?;
+        self.group_commit(Look::AtTheClock)
     }
 
     /// Whether there is one frame to write behind a log that is durable.
@@ -133,7 +138,7 @@ impl<S: Storage> Writer<S> {
         Ok(self.ledger.durable())
     }
 
-    fn drive(&mut self, mut wait: Wait) -> Result<Lsn> {
+    pub(super) fn drive(&mut self, mut wait: Wait) -> Result<Lsn> {
         loop {
             self.take_completions(wait)?;
             if !self.start_sync()? {
@@ -228,6 +233,7 @@ impl<S: Storage> Writer<S> {
             self.records_synced = records;
         }
         self.files.retire(durable);
+        self.publisher.advance(durable);
         self.last_sync = Some(self.clock.now());
     }
 

@@ -82,6 +82,11 @@ impl Ledger {
         self.durable
     }
 
+    /// Everything below was asked to become durable.
+    pub(crate) fn wanted(&self) -> Lsn {
+        self.wanted
+    }
+
     pub(crate) fn sync_in_flight(&self) -> bool {
         self.sync.is_some() || self.flights.iter().any(|flight| flight.data_sync)
     }

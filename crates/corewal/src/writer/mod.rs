@@ -11,6 +11,7 @@ mod append;
 mod building;
 mod drive;
 mod files;
+mod group;
 mod ledger;
 mod pool;
 mod supply;
@@ -30,7 +31,9 @@ use self::ledger::Ledger;
 use self::pool::Pool;
 use self::supply::Supply;
 use crate::clock::Clock;
+use crate::durable::Publisher;
 use crate::error::{Error, Result};
+use crate::group::Pending;
 use crate::layout::Layout;
 use crate::options::Tuning;
 use crate::planted::Planted;
@@ -38,6 +41,7 @@ use crate::scan::LogIdentity;
 use crate::segments::{Want, Workshop};
 
 pub(crate) use files::OpenSegment;
+pub(crate) use group::Look;
 pub(crate) use supply::Crew;
 
 /// One core's way into its log.
@@ -83,6 +87,11 @@ pub struct Writer<S: Storage = FileStorage> {
     start: Lsn,
     commit_body: Vec<u8>,
     latched: Option<(io::ErrorKind, String)>,
+    /// Commits that no sync has been asked for.
+    pending: Pending,
+    /// Tells others how far the log is durable; its drop, that the writer is
+    /// gone.
+    publisher: Publisher,
     planted: Planted,
     /// Keeps other processes out for as long as the writer lives.
     _lock: Arc<S::Lock>,
@@ -190,6 +199,8 @@ impl<S: Storage> Writer<S> {
             start,
             commit_body: Vec::new(),
             latched: None,
+            pending: Pending::default(),
+            publisher: Publisher::new(end),
             planted: take_up.planted,
             _lock: take_up.lock,
         };
@@ -304,6 +315,7 @@ impl<S: Storage> Writer<S> {
         let core = self.log.core;
         let (kind, cause) =
             self.latched.get_or_insert_with(|| (error.kind(), format!("core {core}: cannot {action}: {error}")));
+        self.publisher.latched(*kind, cause);
         Error::Latched { cause: cause.clone(), kind: *kind }
     }
 

@@ -132,8 +132,21 @@ impl World {
         self.disk.crash(CrashKind::Process, 0)
     }
 
+    /// The manifest and the segments that hold frames.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.copy().files().into_iter().filter(|path| path.starts_with(DIR) && !path.ends_with(name::LOCK)).collect()
+        let ready = self.ready();
+        let ours = |path: &PathBuf| path.starts_with(DIR) && !path.ends_with(name::LOCK) && !ready.contains(path);
+        self.copy().files().into_iter().filter(ours).collect()
+    }
+
+    /// The segments that are ready to be used and hold nothing.
+    pub(crate) fn ready(&self) -> Vec<PathBuf> {
+        let disk = self.copy();
+        let mut files = disk.files();
+        files.retain(|path| {
+            place_of(path).is_some() && disk.read_file(path).unwrap()[BLOCK_LEN..].iter().all(|&byte| byte == 0)
+        });
+        files
     }
 
     pub(crate) fn segments(&self, core: u16) -> Vec<PathBuf> {

@@ -1,4 +1,4 @@
-//! An open file of the blocking backend, and its positional reads and writes.
+//! An open file, and its positional reads and writes by system calls.
 
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
 
@@ -8,8 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open file of [`FileStorage`](crate::FileStorage). Clones share one
-/// handle of the operating system; the last one closes it.
+use super::direct::Direct;
+
+/// An open file of [`FileStorage`](crate::FileStorage). Clones share its
+/// descriptors; the last one closes them.
+///
+/// Opened for writing, where the file system has direct I/O, it holds two: the
+/// one reads through the page cache, the other writes past it.
 #[derive(Clone)]
 pub struct OsFile {
     inner: Arc<Inner>,
@@ -17,6 +22,9 @@ pub struct OsFile {
 
 struct Inner {
     file: File,
+    direct: Direct,
+    /// The kernel knows `RWF_DSYNC`.
+    durable_writes: bool,
     path: PathBuf,
 }
 
@@ -28,9 +36,21 @@ impl fmt::Debug for OsFile {
 }
 
 impl OsFile {
-    pub(super) fn new(file: File, path: &Path) -> Self {
+    pub(super) fn new(file: File, direct: Direct, durable_writes: bool, path: &Path) -> Self {
         let path = path.to_path_buf();
-        Self { inner: Arc::new(Inner { file, path }) }
+        Self { inner: Arc::new(Inner { file, direct, durable_writes, path }) }
+    }
+
+    pub(super) fn direct(&self) -> &Direct {
+        &self.inner.direct
+    }
+
+    /// The descriptor that writes go through.
+    pub(crate) fn for_writing(&self) -> &File {
+        match &self.inner.direct {
+            Direct::Open(direct) => direct,
+            Direct::Possible | Direct::Not(_) => &self.inner.file,
+        }
     }
 
     pub(super) fn len(&self) -> io::Result<u64> {
@@ -61,35 +81,53 @@ impl OsFile {
         Ok(done)
     }
 
-    /// Writes all of `bytes`. After an error any part of them may be written.
-    pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        write_all(offset, bytes, |position, rest| write_once(&self.inner.file, position, rest))
+    /// Writes all of `bytes`; with `data_sync` they, and the length they need,
+    /// are durable when it returns. After an error any part may be written.
+    pub(super) fn write_at(&self, offset: u64, bytes: &[u8], data_sync: bool) -> io::Result<()> {
+        let file = self.for_writing();
+        if data_sync && self.inner.durable_writes {
+            return write_all(offset, bytes, |position, rest| write_durably_once(file, position, rest));
+        }
+        write_all(offset, bytes, |position, rest| write_once(file, position, rest))?;
+        if data_sync { self.sync_data() } else { Ok(()) }
     }
 
-    /// Writes all of `bytes`, each system call returning only once its bytes,
-    /// and the length they need, are durable: `RWF_DSYNC` of `pwritev2(2)`.
-    ///
-    /// [`io::ErrorKind::Unsupported`] says that the kernel or the file system
-    /// does not know it; the caller then writes and syncs.
-    #[cfg(target_os = "linux")]
-    pub(super) fn write_at_durably(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        use rustix::io::{Errno, ReadWriteFlags};
+    /// Gives the range its blocks at once, so that they lie together
+    /// (`fallocate(2)`); also extends the file to its end. A file system
+    /// without it gives them as they are written.
+    pub(super) fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{FallocateFlags, fallocate};
+            use rustix::io::Errno;
 
-        write_all(offset, bytes, |position, rest| {
-            let slices = [io::IoSlice::new(rest)];
-            let flags = ReadWriteFlags::DSYNC;
-            match rustix::io::pwritev2(&self.inner.file, &slices, position, flags) {
-                Ok(written) => Ok(written),
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Err(io::ErrorKind::Unsupported.into()),
+            match rustix::io::retry_on_intr(|| fallocate(&self.inner.file, FallocateFlags::empty(), offset, len)) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
                 Err(error) => Err(error.into()),
             }
-        })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (offset, len);
+            Ok(())
+        }
     }
 
-    /// See the Linux version: nothing like it is used here.
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn write_at_durably(&self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// Asks the operating system to start reading a range into its cache, and
+    /// to read ahead further than usual (`posix_fadvise(2)`). Advice: its
+    /// result does not matter.
+    pub(super) fn read_ahead(&self, offset: u64, len: u64) {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{Advice, fadvise};
+
+            let _ = fadvise(&self.inner.file, offset, None, Advice::Sequential);
+            if let Some(len) = std::num::NonZeroU64::new(len) {
+                let _ = fadvise(&self.inner.file, offset, Some(len), Advice::WillNeed);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, len);
     }
 
     /// Asks the operating system to drop what it caches of the file. It is
@@ -145,6 +183,21 @@ fn write_once(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
 #[cfg(windows)]
 fn read_once(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+/// One system call that returns once what it wrote is durable: `RWF_DSYNC` of
+/// `pwritev2(2)`.
+#[cfg(target_os = "linux")]
+fn write_durably_once(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::io::{ReadWriteFlags, pwritev2};
+
+    Ok(pwritev2(file, &[io::IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC)?)
+}
+
+/// Only Linux is found to have such a call.
+#[cfg(not(target_os = "linux"))]
+fn write_durably_once(_file: &File, _offset: u64, _bytes: &[u8]) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(windows)]

@@ -1,14 +1,13 @@
-//! The write path of the blocking backend.
+//! The write path by blocking system calls.
 
 use std::io;
-use std::ops::Range;
 
 use super::OsFile;
 use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 
-/// The write path of [`FileStorage`](crate::FileStorage):
-/// [`submit`](StorageIo::submit) performs the operation before it returns, and
-/// [`poll`](StorageIo::poll) hands out what it has queued.
+/// The write path of [`FileStorage`](crate::FileStorage) by plain system
+/// calls: [`submit`](StorageIo::submit) performs the operation before it
+/// returns, and [`poll`](StorageIo::poll) hands out what it has queued.
 ///
 /// An error of the operation is in its completion, never in what `submit`
 /// returns; `submit` refuses only a write that breaks the rules of
@@ -18,48 +17,20 @@ use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 pub struct BlockingIo {
     next_token: u64,
     completed: Vec<Completion>,
-    /// The system has refused `RWF_DSYNC` once: do not ask at every write.
-    durable_write_refused: bool,
 }
 
-impl BlockingIo {
-    fn write(&mut self, file: &OsFile, offset: u64, bytes: &[u8], data_sync: bool) -> io::Result<()> {
-        if !data_sync {
-            return file.write_at(offset, bytes);
+/// Performs an operation by plain system calls. The error is that of a write
+/// that breaks the rules; how the operation ended is in the completion.
+pub(super) fn perform(operation: Operation<OsFile>, token: Token) -> io::Result<Completion> {
+    match operation {
+        Operation::Write { file, offset, buffer, range, data_sync } => {
+            write::check(offset, &buffer, &range)?;
+            let written = range.len();
+            assert!(written > 0);
+            let result = file.write_at(offset, &buffer[range], data_sync).map(|()| written);
+            Ok(Completion { token, result, buffer: Some(buffer) })
         }
-        if !self.durable_write_refused {
-            match file.write_at_durably(offset, bytes) {
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    self.durable_write_refused = true;
-                }
-                result => return result,
-            }
-        }
-        assert!(self.durable_write_refused);
-        file.write_at(offset, bytes)?;
-        file.sync_data()
-    }
-
-    fn complete(&mut self, result: io::Result<usize>, buffer: Option<AlignedBuf>) -> Token {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        self.completed.push(Completion { token, result, buffer });
-        token
-    }
-
-    fn submit_write(
-        &mut self,
-        file: &OsFile,
-        offset: u64,
-        buffer: AlignedBuf,
-        range: Range<usize>,
-        data_sync: bool,
-    ) -> io::Result<Token> {
-        write::check(offset, &buffer, &range)?;
-        let written = range.len();
-        assert!(written > 0);
-        let result = self.write(file, offset, &buffer[range], data_sync);
-        Ok(self.complete(result.map(|()| written), Some(buffer)))
+        Operation::Sync { file } => Ok(Completion { token, result: file.sync_data().map(|()| 0), buffer: None }),
     }
 }
 
@@ -71,15 +42,10 @@ impl StorageIo for BlockingIo {
     }
 
     fn submit(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
-        match operation {
-            Operation::Write { file, offset, buffer, range, data_sync } => {
-                self.submit_write(&file, offset, buffer, range, data_sync)
-            }
-            Operation::Sync { file } => {
-                let result = file.sync_data();
-                Ok(self.complete(result.map(|()| 0), None))
-            }
-        }
+        let token = Token(self.next_token);
+        self.completed.push(perform(operation, token)?);
+        self.next_token += 1;
+        Ok(token)
     }
 
     fn poll(&mut self, _wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Advisory locks of the blocking backend.
+//! Advisory locks.
 
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched and where waiting is done")]
 

@@ -1,12 +1,22 @@
-//! The blocking backend: plain system calls, on every platform.
+//! The operating system's files: names and reading by blocking calls, writing
+//! by a ring or by blocking calls.
 
+mod backend;
+mod direct;
 mod file;
 mod io;
 mod lock;
 mod open;
+mod path;
 mod storage;
+#[cfg(target_os = "linux")]
+mod uring;
 
+pub use backend::Backend;
 pub use file::OsFile;
 pub use io::BlockingIo;
 pub use lock::FileLock;
+pub use path::FileIo;
 pub use storage::FileStorage;
+#[cfg(target_os = "linux")]
+pub use uring::{Ring, UringIo};

@@ -1,4 +1,4 @@
-//! Opening files of the blocking backend: never through a link, never
+//! Opening files: never through a link, never
 //! anything but a regular file, private when created.
 
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
@@ -40,6 +40,20 @@ pub(super) fn lock_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     regular(&mut options, path)
+}
+
+/// Opens a regular file once more, for direct I/O (`open(2)`, `O_DIRECT`).
+#[cfg(target_os = "linux")]
+pub(super) fn direct(path: &Path, writable: bool) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+
+    const FLAGS: i32 = open_flags() | OFlags::DIRECT.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(writable).custom_flags(FLAGS);
+    let file = options.open(path)?;
+    if file.metadata()?.file_type().is_file() { Ok(file) } else { Err(irregular()) }
 }
 
 /// Opens with the flags that keep links out even when one takes the path's

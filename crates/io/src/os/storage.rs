@@ -1,16 +1,25 @@
-//! The name space and the read side of the blocking backend.
+//! The operating system's file tree as a storage.
 
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use super::{BlockingIo, FileLock, OsFile, lock, open};
+use super::backend::Choice;
+use super::direct::{self, Direct};
+use super::{Backend, FileIo, FileLock, OsFile, lock, open};
 use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, Storage, WritePath, write};
 
-/// The file system of the operating system, by blocking calls.
+/// The file system of the operating system.
+///
+/// On Linux it writes by `io_uring(7)` and past the page cache wherever the
+/// kernel and the file system let it; [`Storage::write_path`] says what came of
+/// it for a file, and why. Names, reading and everything rare are blocking
+/// calls.
 ///
 /// What it creates is private: files have mode 0600 and directories 0700 on
 /// Unix. Links are never followed at the end of a path. Errors are the
@@ -21,37 +30,124 @@ use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, Storage, WritePath, write
 /// [`sync_dir`](Storage::sync_dir) does nothing there, and it refuses to
 /// [`settle`](Storage::settle) a file opened only for reading. Only Linux is
 /// asked to drop its cache in `settle`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FileStorage;
+///
+/// ```
+/// use corewal_io::{Backend, FileStorage};
+///
+/// let fast = FileStorage::new();
+/// let plain = FileStorage::new().backend(Backend::Blocking).direct(false);
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileStorage {
+    choice: Choice,
+    direct: bool,
+    /// The kernel knows writes that carry their own sync.
+    durable_writes: Arc<OnceLock<bool>>,
+}
+
+impl Default for FileStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl FileStorage {
-    /// The backend. It holds nothing: the system's file tree is one.
+    /// The fastest way that the system has: [`Backend::Auto`], direct I/O
+    /// where the file system has it. Asks the system nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self
+        Self { choice: Choice::default(), direct: true, durable_writes: Arc::default() }
+    }
+
+    /// Which backend to write by.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.choice.set_backend(backend);
+        self
+    }
+
+    /// Whether to write past the page cache where the file system allows it
+    /// (`open(2)`, `O_DIRECT`). Without, every write goes through the cache.
+    #[must_use]
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// With a duration, gives each ring made here a thread of the kernel that
+    /// takes submissions without a system call (`io_uring_setup(2)`,
+    /// `IORING_SETUP_SQPOLL`), and goes to sleep when none has come for so
+    /// long (in whole milliseconds). Off by default: while awake the thread
+    /// spins, so it costs a whole CPU beside each core that writes, and where
+    /// there is none to spare it slows the writes down.
+    #[must_use]
+    pub fn sqpoll(mut self, idle: Option<Duration>) -> Self {
+        self.choice.set_sqpoll(idle);
+        self
+    }
+
+    /// Rings that the cores' threads own already, that of core `n` at index
+    /// `n`; a core beyond them gets a ring of its own.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn rings(mut self, rings: Vec<super::Ring>) -> Self {
+        self.choice.set_rings(rings);
+        self
+    }
+
+    /// Whether a write can carry its own sync.
+    fn durable_writes(&self, file: &File) -> bool {
+        *self.durable_writes.get_or_init(|| direct::durable_writes(file))
     }
 }
 
 impl Storage for FileStorage {
     type File = OsFile;
-    type Io = BlockingIo;
+    type Io = FileIo;
     type Lock = FileLock;
 
-    fn io(&self, _core: usize) -> io::Result<BlockingIo> {
-        Ok(BlockingIo::default())
+    fn io(&self, core: usize) -> io::Result<FileIo> {
+        self.choice.io(core)
     }
 
-    fn write_path(&self, _file: &OsFile) -> WritePath {
-        WritePath { backend: "blocking", direct: false, instead: None }
+    fn write_path(&self, file: &OsFile) -> WritePath {
+        let (backend, no_ring) = self.choice.name();
+        let cached = match file.direct() {
+            Direct::Open(_) | Direct::Possible => None,
+            Direct::Not(why) => Some(*why),
+        };
+        let reasons: Vec<_> = no_ring.into_iter().chain(cached).collect();
+        let instead = (!reasons.is_empty()).then(|| reasons.join("; "));
+        WritePath { backend, direct: cached.is_none(), instead }
     }
 
     fn write_at(&self, file: &OsFile, offset: u64, buffer: &AlignedBuf, range: Range<usize>) -> io::Result<()> {
         write::check(offset, buffer, &range)?;
-        file.write_at(offset, &buffer[range])
+        file.write_at(offset, &buffer[range], false)
+    }
+
+    fn zero(&self, file: &OsFile, offset: u64, len: u64) -> io::Result<()> {
+        if len > 0 {
+            file.reserve(offset, len)?;
+        }
+        write::zeros(self, file, offset, len)
+    }
+
+    fn read_ahead(&self, file: &OsFile, offset: u64, len: u64) {
+        file.read_ahead(offset, len);
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<OsFile> {
-        Ok(OsFile::new(open::file(path, mode)?, path))
+        let file = open::file(path, mode)?;
+        let durable_writes = self.durable_writes(&file);
+        let direct = if !self.direct {
+            Direct::Not("direct I/O is switched off")
+        } else if !durable_writes && cfg!(target_os = "linux") {
+            Direct::Not("the kernel has no durable write (RWF_DSYNC)")
+        } else {
+            direct::open(&file, path, mode)?
+        };
+        Ok(OsFile::new(file, direct, durable_writes, path))
     }
 
     fn len(&self, file: &OsFile) -> io::Result<u64> {

@@ -229,14 +229,13 @@ impl<'s> Life<'s> {
     }
 
     fn commit(&mut self) -> Outcome {
-        let mut placed = None;
-        self.act("commit", |writer, _| {
+        self.act("commit", |writer, log| {
             let end = writer.commit(&Commit::new())?.get();
-            placed = Some(Item { lsn: end, id: None, end });
-            Ok(None)
-        })?;
-        self.log.items.extend(placed);
-        Ok(())
+            // It may have started its own sync.
+            let mut log = log.clone();
+            log.items.push(Item { lsn: end, id: None, end });
+            Ok(Some(log))
+        })
     }
 
     fn truncate(&mut self) -> Outcome {

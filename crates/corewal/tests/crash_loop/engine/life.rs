@@ -13,6 +13,7 @@ use super::check::{self, BALLAST, Session, crash_at_each};
 use super::oracle::{Edit, NUMBER, Oracle, Point, Store};
 use super::probe::{Probe, payload};
 use super::profile::pick;
+use super::tickets::Tickets;
 use super::{Outcome, Workload, ensure};
 
 type TheShard = Shard<Probe, SimStorage>;
@@ -32,6 +33,9 @@ pub(crate) struct Life<'s> {
     markers: Vec<VecDeque<Epoch>>,
     /// By core: a failed write or sync was reported.
     latched: Vec<bool>,
+    /// By core: commits that are not durable yet.
+    tickets: Vec<Tickets>,
+    ticket_rng: Rng,
     /// Payloads are numbered.
     next_payload: u64,
 }
@@ -73,16 +77,19 @@ impl<'s> Life<'s> {
         }
         let next_payload = u64::from(depth) << 32;
         let markers = vec![VecDeque::new(); cores];
+        let tickets = store.shards.iter().map(Tickets::of).collect();
         Self {
             session,
             disk,
             store: Some(store),
             oracle,
+            ticket_rng: rng.clone(),
             rng,
             depth,
             keys,
             markers,
             latched: vec![false; cores],
+            tickets,
             next_payload,
         }
     }
@@ -173,7 +180,12 @@ impl<'s> Life<'s> {
         self.oracle.cores[core].ended.extend(epoch..now);
         self.judge(core, what, result)?;
         self.crash_now(what)?;
-        self.oracle.observe(self.store.as_ref().expect("the store is open"))
+        let store = self.store.as_ref().expect("the store is open");
+        for (core, tickets) in self.tickets.iter_mut().enumerate() {
+            let durable = tickets.observe(&store.shards[core], self.latched[core]);
+            self.oracle.cores[core].observe(durable.map_err(|error| format!("core {core}: {error}"))?)?;
+        }
+        self.oracle.observe(store)
     }
 
     /// As `act`, for what appends nothing but ends of epochs.
@@ -246,12 +258,17 @@ impl<'s> Life<'s> {
         }
         let log = self.open().shards[core].log();
         let begin = (log.appended_lsn().get(), log.sequence().get());
+        let mut end = None;
         self.act(
             core,
             "commit",
-            |shard| shard.commit(&commit).map(drop),
+            |shard| shard.commit(&commit).map(|lsn| end = Some(lsn)),
             |life, epoch| life.remember_commit(core, number, epoch, begin),
-        )
+        )?;
+        if let Some(end) = end {
+            self.tickets[core].take(end, &mut self.ticket_rng);
+        }
+        Ok(())
     }
 
     fn remember_commit(&mut self, core: usize, number: u64, epoch: u64, (begin, sequence): (u64, u64)) {
@@ -374,6 +391,7 @@ impl<'s> Life<'s> {
         end(&mut store);
         let complete = store.store.complete_epoch().get();
         drop(store);
+        self.tickets.iter_mut().try_for_each(Tickets::end)?;
         self.crash_now(what)?;
         self.oracle.complete = self.oracle.complete.max(complete);
         let recover = self.session.profile.recover;
@@ -399,6 +417,7 @@ impl<'s> Life<'s> {
         crash_at_each(self.session, &snapshots, &before, &mut self.rng, self.depth, every)
             .map_err(|error| format!("{error}\n  while it was opened again"))?;
         let Some((store, _)) = opened else { return Ok(false) };
+        self.tickets = store.shards.iter().map(Tickets::of).collect();
         self.store = Some(store);
         self.latched.fill(false);
         self.markers.iter_mut().for_each(VecDeque::clear);

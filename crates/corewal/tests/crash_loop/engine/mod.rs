@@ -8,6 +8,7 @@
 //! | `profile` | what a seed decides: sizes, cores, modes |
 //! | `probe` | the state under test |
 //! | `oracle` | what may come back, and what must |
+//! | `tickets` | waits for commits, held to what the log says |
 //! | `life` | one process that has the store open: the operations |
 //! | `check` | crash, open, compare, go on |
 //! | `bare` | the same for bare writers: truncate, release, reset |
@@ -23,6 +24,7 @@ mod life;
 mod oracle;
 mod probe;
 mod profile;
+mod tickets;
 
 pub(crate) use campaign::{Campaign, run_seed, seed_from_environment, states_from_environment};
 pub(crate) use profile::{Profile, Workload};

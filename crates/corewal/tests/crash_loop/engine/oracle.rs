@@ -73,6 +73,14 @@ impl CoreOracle {
         }
     }
 
+    /// The log, or a ticket of it, says that everything below is durable.
+    pub(crate) fn observe(&mut self, durable: u64) -> Outcome {
+        ensure!(durable >= self.durable_lsn, "the durable LSN went back from {} to {durable}", self.durable_lsn);
+        self.durable_lsn = durable;
+        self.durable = self.durable.max(self.points.partition_point(|point| point.end <= durable));
+        Ok(())
+    }
+
     pub(crate) fn last(&self) -> &Point {
         self.points.last().expect("never empty")
     }
@@ -107,10 +115,7 @@ impl Oracle {
     /// is over and all crashes within it have been looked at.
     pub(crate) fn observe(&mut self, store: &Store) -> Outcome {
         for (core, shard) in self.cores.iter_mut().zip(&store.shards) {
-            let durable = shard.log().durable_lsn().get();
-            ensure!(durable >= core.durable_lsn, "the durable LSN went back from {} to {durable}", core.durable_lsn);
-            core.durable_lsn = durable;
-            core.durable = core.durable.max(core.points.partition_point(|point| point.end <= durable));
+            core.observe(shard.log().durable_lsn().get())?;
         }
         let complete = store.store.complete_epoch().get();
         ensure!(complete >= self.complete, "the complete epoch went back from {} to {complete}", self.complete);

@@ -1,9 +1,10 @@
 //! What a seed decides before the first operation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use corewal::io::{SimOptions, SimStorage};
-use corewal::{LogId, ManualClock, Options, Recover, TimestampNs};
+use corewal::{GroupCommit, LogId, ManualClock, Options, Recover, TimestampNs};
 use fastrand::Rng;
 
 /// What kind of workload a seed runs.
@@ -57,6 +58,7 @@ impl Profile {
             .segment_bytes(segment_bytes)
             .log_id(LogId([rng.u8(..); 16]))
             .clock(clock.clone())
+            .group_commit(group_commit(seed))
             .single_threaded();
         let capacity = 60_000 + u64::from(cores) * 30_000;
         let full_disk = workload == Workload::Faults && rng.u8(0..4) == 0;
@@ -86,6 +88,21 @@ impl Profile {
             eprintln!("{}", what());
         }
     }
+}
+
+/// By hand, or by limits that a few operations reach. (Drawn apart, so that a
+/// seed decides all else as it always did.)
+fn group_commit(seed: u64) -> GroupCommit {
+    let mut rng = Rng::with_seed(seed ^ 0x0067_726f_7570);
+    let policy = match rng.u8(0..8) {
+        0..4 => return GroupCommit::manual(),
+        4 => GroupCommit::each(),
+        5 => GroupCommit::manual().commits(rng.u64(1..5)),
+        6 => GroupCommit::manual().bytes(rng.u64(1..12_000)),
+        _ => GroupCommit::manual().delay(Duration::from_nanos(rng.u64(0..1_000_000))),
+    };
+    let policy = if rng.bool() { policy.delay(Duration::from_nanos(rng.u64(1..2_000_000))) } else { policy };
+    if rng.bool() { policy.in_flight_bytes(rng.u64(1..20_000)) } else { policy }
 }
 
 pub(crate) fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {

@@ -1,0 +1,128 @@
+//! Direct I/O on one file: whether the file system has it, and the second
+//! descriptor that uses it.
+
+#![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::OpenMode;
+
+/// What was found when the file was opened. It stays so as long as the file
+/// is open: a direct write that fails is an error, never a reason to change
+/// over.
+pub(super) enum Direct {
+    /// Writes go through this descriptor, past the page cache.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only used on Linux"))]
+    Open(File),
+    /// They would, were the file open for writing.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only used on Linux"))]
+    Possible,
+    /// Writes go through the page cache; why.
+    Not(&'static str),
+}
+
+/// Reads on the cached descriptor stay coherent with writes on the direct one:
+/// the kernel drops the cached pages of what a direct write covers
+/// (`open(2)`, `O_DIRECT`).
+#[cfg(target_os = "linux")]
+pub(super) fn open(file: &File, path: &Path, mode: OpenMode) -> io::Result<Direct> {
+    const NONE: Direct = Direct::Not("the file system has no direct I/O");
+
+    let alignment = alignment(file);
+    if alignment == Alignment::Unfit {
+        return Ok(NONE);
+    }
+    let writable = mode != OpenMode::Read;
+    if alignment == Alignment::Fits && !writable {
+        return Ok(Direct::Possible);
+    }
+    let direct = match super::open::direct(path, writable) {
+        Ok(direct) => direct,
+        // "The filesystem does not support the O_DIRECT flag" (open(2)).
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(NONE),
+        Err(error) => return Err(error),
+    };
+    if !same_file(file, &direct)? {
+        return Err(io::Error::other("the file was replaced while it was opened"));
+    }
+    if alignment == Alignment::Unknown && !reads_a_block(&direct)? {
+        return Ok(NONE);
+    }
+    Ok(if writable { Direct::Open(direct) } else { Direct::Possible })
+}
+
+/// See the Linux version.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open(_file: &File, _path: &Path, _mode: OpenMode) -> io::Result<Direct> {
+    Ok(Direct::Not("direct I/O is used on Linux only"))
+}
+
+/// Whether whole blocks of ours are what the file asks of direct I/O.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alignment {
+    Fits,
+    Unfit,
+    /// The kernel (before 6.1) or the file system does not tell.
+    Unknown,
+}
+
+/// `statx(2)`, `STATX_DIOALIGN`: "stx_dio_mem_align: The alignment (in bytes)
+/// required for user memory buffers for direct I/O on this file, or 0 if direct
+/// I/O is not supported on this file."
+#[cfg(target_os = "linux")]
+fn alignment(file: &File) -> Alignment {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+
+    use crate::BLOCK_SIZE;
+
+    let Ok(found) = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) else {
+        return Alignment::Unknown;
+    };
+    if found.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
+        return Alignment::Unknown;
+    }
+    let fits = |align: u32| align > 0 && BLOCK_SIZE.is_multiple_of(align as usize);
+    if fits(found.stx_dio_mem_align) && fits(found.stx_dio_offset_align) { Alignment::Fits } else { Alignment::Unfit }
+}
+
+/// The descriptors were opened by path one after the other.
+#[cfg(target_os = "linux")]
+fn same_file(one: &File, other: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Some file systems let a file be opened so and refuse the transfer.
+#[cfg(target_os = "linux")]
+fn reads_a_block(direct: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+
+    let mut block = crate::AlignedBuf::new(crate::BLOCK_SIZE);
+    match direct.read_at(&mut block, 0) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the kernel knows a write that carries its own sync: `pwritev2(2)`,
+/// `RWF_DSYNC`, "since Linux 4.7". The flag is checked before the direction,
+/// so a read tells, and changes nothing.
+#[cfg(target_os = "linux")]
+pub(super) fn durable_writes(file: &File) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+
+    let mut byte = [0];
+    preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::DSYNC).is_ok()
+}
+
+/// See the Linux version: nothing like it is used here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn durable_writes(_file: &File) -> bool {
+    false
+}
