@@ -4,10 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use clap::ValueEnum;
-use corewal::io::{FileStorage, OpenMode, Storage as _, WritePath};
+use corewal::io::{Backend, FileStorage, OpenMode, Storage as _, WritePath};
 use serde_json::{Value, json};
-
-use crate::exit::Failure;
 
 /// The choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -24,19 +22,20 @@ pub(crate) enum Io {
 
 impl Io {
     /// The backend.
-    pub(crate) fn storage(self) -> Result<FileStorage, Failure> {
+    pub(crate) fn storage(self) -> FileStorage {
+        let storage = FileStorage::new();
         match self {
-            Self::Auto | Self::Buffered => Ok(FileStorage::new()),
-            Self::Uring | Self::Blocking => {
-                Err(Failure::usage(format!("--io {self} is not built in yet: use --io buffered")))
-            }
+            Self::Auto => storage,
+            Self::Uring => storage.backend(Backend::Uring),
+            Self::Blocking => storage.backend(Backend::Blocking),
+            Self::Buffered => storage.backend(Backend::Blocking).direct(false),
         }
     }
 
     /// The backend, if files in `dir` can be written this way and no other;
     /// otherwise the reason.
     pub(crate) fn exactly(self, dir: &Path) -> Result<(FileStorage, WritePath), String> {
-        let storage = self.storage().map_err(|failure| failure.to_string())?;
+        let storage = self.storage();
         let path = dir.join("probe");
         let file = storage.open(&path, OpenMode::CreateNew).map_err(|error| error.to_string())?;
         let found = storage.write_path(&file);

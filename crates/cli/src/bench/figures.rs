@@ -82,11 +82,7 @@ impl Latencies {
     }
 
     pub(super) fn record(&mut self, latency: Duration) {
-        self.record_nanos(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    pub(super) fn record_nanos(&mut self, nanos: u64) {
-        self.0.saturating_record(nanos);
+        self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Takes in all of another.

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
 
 use super::figures::{Latencies, Spread, Unit};
-use super::raw::{self, RawResult};
+use super::raw::{Way, Writes};
 use super::sizes::Sizes;
 use super::timer::Stop;
 use super::work::{KEY_LEN, VALUE_LEN};
@@ -121,6 +121,8 @@ pub(super) struct Limits {
     dir: PathBuf,
     sizes: Sizes,
     stop: Stop,
+    /// How the writes are made.
+    pub(super) way: Way,
     fresh: BTreeMap<Limit, Sample>,
     /// All that was measured.
     pub(super) rows: BTreeMap<Limit, LimitRow>,
@@ -129,7 +131,7 @@ pub(super) struct Limits {
 impl Limits {
     /// `dir` is where the files for the writes are made.
     pub(super) fn new(dir: &Path, sizes: Sizes, stop: Stop) -> Self {
-        Self { dir: dir.to_owned(), sizes, stop, fresh: BTreeMap::new(), rows: BTreeMap::new() }
+        Self { dir: dir.to_owned(), sizes, stop, way: Way::best(dir), fresh: BTreeMap::new(), rows: BTreeMap::new() }
     }
 
     /// What was measured so far is no longer fresh: the next cell has its
@@ -160,18 +162,21 @@ impl Limits {
         match limit {
             Limit::Copy => Ok(Sample { figure: self.copy(), latencies: Latencies::new() }),
             Limit::Write { block, in_flight, threads } => self.write(block, in_flight, threads),
-            Limit::Read => {
-                // The file is there from the writes, or is made by one.
-                let path = self.file(0);
-                self.write_file(&path, PIECE, 1)?;
-                read(&path, &mut vec![0; PIECE])?; // into the page cache
-                let began = Instant::now();
-                let bytes = read(&path, &mut vec![0; PIECE])?;
-                #[allow(clippy::cast_precision_loss, reason = "a rate has few digits")]
-                let figure = bytes as f64 / began.elapsed().as_secs_f64();
-                Ok(Sample { figure, latencies: Latencies::new() })
-            }
+            Limit::Read => self.read(),
         }
+    }
+
+    fn read(&self) -> io::Result<Sample> {
+        let (path, mut piece) = (self.dir.join("read"), vec![0; PIECE]);
+        let mut file = File::create(&path)?;
+        (0..self.sizes.span / PIECE as u64).try_for_each(|_| file.write_all(&piece))?;
+        read(&path, &mut piece)?; // into the page cache, if it was not
+        let began = Instant::now();
+        let bytes = read(&path, &mut piece)?;
+        #[allow(clippy::cast_precision_loss, reason = "a rate has few digits")]
+        let figure = bytes as f64 / began.elapsed().as_secs_f64();
+        fs::remove_file(&path)?;
+        Ok(Sample { figure, latencies: Latencies::new() })
     }
 
     fn copy(&self) -> f64 {
@@ -192,39 +197,20 @@ impl Limits {
     }
 
     fn write(&self, block: usize, in_flight: usize, threads: usize) -> io::Result<Sample> {
-        let results: Vec<RawResult> = if threads == 1 {
-            vec![self.write_file(&self.file(0), block, in_flight)?]
-        } else {
-            // Made before the time is taken.
-            (0..threads).try_for_each(|thread| self.prepare(&self.file(thread)))?;
-            thread::scope(|scope| {
-                let work = |thread| scope.spawn(move || self.write_file(&self.file(thread), block, in_flight));
-                let running: Vec<_> = (0..threads).map(work).collect();
-                running.into_iter().map(|thread| thread.join().expect("it does not panic")).collect::<io::Result<_>>()
-            })?
-        };
+        let parts: Vec<Writes> = thread::scope(|scope| {
+            let work = |thread| scope.spawn(move || self.write_file(thread, block, in_flight));
+            let running: Vec<_> = (0..threads).map(work).collect();
+            running.into_iter().map(|thread| thread.join().expect("it does not panic")).collect::<io::Result<_>>()
+        })?;
         let mut latencies = Latencies::new();
-        let mut figure = 0.0;
-        for result in results {
-            result.latencies_ns.iter().for_each(|&nanos| latencies.record_nanos(nanos));
-            #[allow(clippy::cast_precision_loss, reason = "a rate has few digits")]
-            let rate = result.writes as f64 / result.elapsed.as_secs_f64();
-            figure += rate;
-        }
-        Ok(Sample { figure, latencies })
+        parts.iter().for_each(|part| latencies.add(&part.latencies));
+        Ok(Sample { figure: parts.iter().map(|part| part.per_second).sum(), latencies })
     }
 
-    fn prepare(&self, path: &Path) -> io::Result<()> {
-        raw::durable_writes(path, PIECE, 1, self.sizes.span, std::time::Duration::ZERO).map(drop)
-    }
-
-    fn write_file(&self, path: &Path, block: usize, in_flight: usize) -> io::Result<RawResult> {
-        self.prepare(path)?;
-        raw::durable_writes(path, block, in_flight, self.sizes.span, self.sizes.limit)
-    }
-
-    fn file(&self, thread: usize) -> PathBuf {
-        self.dir.join(format!("raw-{thread}"))
+    fn write_file(&self, thread: usize, block: usize, in_flight: usize) -> io::Result<Writes> {
+        let path = self.dir.join(format!("raw-{thread}"));
+        let span = self.sizes.span.max((4 * block * in_flight) as u64);
+        self.way.durable_writes(&path, block, in_flight, span, self.sizes.limit)
     }
 }
 

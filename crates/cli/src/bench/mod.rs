@@ -58,6 +58,7 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Exit, Failure> {
     let bench = Plan { cells: &args.cells.0, runs: args.runs, sizes, stop: &stop };
     bench.measure(&mut ground, &mut limits, &mut results)?;
     drop(ground);
+    results.way = limits.way.name();
     results.limits = limits.rows;
     results.interrupted = stop.asked();
     results.seconds = began.elapsed().as_secs_f64();

@@ -72,6 +72,8 @@ pub(super) struct Results {
     pub(super) interrupted: bool,
     pub(super) seconds: f64,
     pub(super) backends: Vec<Backend>,
+    /// How the limits of the disk were measured.
+    pub(super) way: &'static str,
     pub(super) limits: BTreeMap<Limit, LimitRow>,
     /// In the order of measurement.
     pub(super) rows: Vec<Row>,
@@ -80,7 +82,7 @@ pub(super) struct Results {
 impl Results {
     pub(super) fn new(machine: Machine, quick: bool, runs: u32, backends: Vec<Backend>) -> Self {
         let (limits, rows) = (BTreeMap::new(), Vec::new());
-        Self { machine, quick, runs, interrupted: false, seconds: 0.0, backends, limits, rows }
+        Self { machine, quick, runs, interrupted: false, seconds: 0.0, backends, way: "", limits, rows }
     }
 
     /// The backends that are to be had.
@@ -144,6 +146,7 @@ impl Results {
             "key_bytes": KEY_LEN,
             "value_bytes": VALUE_LEN,
             "backends": self.backends.iter().map(backend).collect::<Vec<_>>(),
+            "limits_by": self.way,
             "limits": self.limits.iter().map(limit).collect::<Vec<_>>(),
             "cells": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
         })

@@ -9,7 +9,7 @@ pub(super) struct Sizes {
     pub(super) cell: Duration,
     /// A limit that goes by time.
     pub(super) limit: Duration,
-    /// Bytes of the file that the raw writes go over.
+    /// Bytes of the files that are written over, or read, at least.
     pub(super) span: u64,
     /// Records of a log that is read or opened.
     pub(super) records: u64,
@@ -23,7 +23,7 @@ impl Sizes {
         Self {
             cell: Duration::from_millis(600),
             limit: Duration::from_millis(250),
-            span: 256 << 20,
+            span: 64 << 20,
             records: 2_000_000,
             keys: 100_000,
         }

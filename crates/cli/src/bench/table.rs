@@ -11,7 +11,7 @@ use super::work::{KEY_LEN, VALUE_LEN};
 pub(super) const NOTES: [&str; 5] = [
     "A figure is the median of the runs; ± is half of the distance between the least and the most. A ratio is taken \
      within a run, of the figure to the limit, and its median is shown.",
-    "The limits are measured beside the cells, with the best way of writing that was found: blocks written before are \
+    "The limits are measured beside the cells, by a loop of its own: blocks written before are \
      written again, each with its own sync.",
     "Logs are released behind as they grow, as checkpoints would do, and that work is in the figures. Every store was \
      opened again and gave back what was acknowledged.",

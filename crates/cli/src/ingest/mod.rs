@@ -115,7 +115,7 @@ fn open(common: &Common, args: &Ingest) -> Result<Opened, Failure> {
         Some(cores) => options.cores(cores),
         None => options,
     };
-    Ok(options.open_on(args.io.storage()?, &common.dir, |_| Keyed::default())?)
+    Ok(options.open_on(args.io.storage(), &common.dir, |_| Keyed::default())?)
 }
 
 /// What the cores agree on.

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_micros(100);
 
 /// Works until it is killed.
 pub(super) fn run(dir: &Path, cores: u16, io: Io, workload: Workload) -> Result<(), Failure> {
-    let Opened { store, shards, report } = options(cores).open_on(io.storage()?, dir, |_| Keyed::default())?;
+    let Opened { store, shards, report } = options(cores).open_on(io.storage(), dir, |_| Keyed::default())?;
     let done = shards.first().and_then(|shard| shard.offset_u64(SOURCE)).unwrap_or(0);
     tell("open", report.complete_epoch, done)?;
 

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewal::io::FileStorage;
 use corewal::{Keyed, Opened, Options};
 use indicatif::ProgressBar;
 
@@ -39,7 +38,6 @@ pub(crate) fn child(common: &Common, args: &TortureChild) -> Result<Exit, Failur
 /// Does what `corewal torture` asks for.
 pub(crate) fn run(common: &Common, args: &Torture) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let storage = args.io.storage()?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut ground = Ground::take(&common.dir)?;
     eprintln!("torturing {} with --seed {seed}", common.dir.display());
@@ -48,7 +46,6 @@ pub(crate) fn run(common: &Common, args: &Torture) -> Result<Exit, Failure> {
         dir: &common.dir,
         cores: args.cores,
         io: args.io,
-        storage,
         random: fastrand::Rng::with_seed(seed),
         tally: Tally { seed, cores: args.cores, ..Tally::default() },
     };
@@ -92,7 +89,6 @@ struct Rack<'d> {
     dir: &'d Path,
     cores: u16,
     io: Io,
-    storage: FileStorage,
     random: fastrand::Rng,
     tally: Tally,
 }
@@ -185,7 +181,7 @@ impl Rack<'_> {
 
     fn open(&mut self) -> Option<Opened> {
         self.tally.checked(&[Promise::Opens]);
-        match options(self.cores).open_on(self.storage.clone(), self.dir, |_| Keyed::default()) {
+        match options(self.cores).open_on(self.io.storage(), self.dir, |_| Keyed::default()) {
             Ok(opened) => Some(opened),
             Err(error) => {
                 self.broken(Promise::Opens, error.to_string());

@@ -29,6 +29,7 @@ pub(super) fn page(results: &Results) -> Result<String, Failure> {
     page += &limits(results);
     page += "<h2>Ways of writing</h2>\n";
     results.backends.iter().for_each(|backend| page += &way(backend));
+    let _ = writeln!(page, "<p><b>limits</b> {}</p>", results.way);
     page += "<h2>What is measured</h2>\n";
     for note in NOTES {
         let _ = writeln!(page, "<p>{}</p>", escape(note));
