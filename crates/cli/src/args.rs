@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::CellList;
 use crate::duration::EpochEvery;
 use crate::exit::Failure;
+use crate::medium::Io;
 use crate::reduce::Reduce;
 use crate::source::Format;
 
 /// Most cores a store may have: far more than a machine has, and few enough
 /// that a slip of the finger does not make a million files.
 const MAX_CORES: i64 = 1024;
+
+/// Where the store is unless `--dir` says otherwise.
+pub(crate) const DEFAULT_DIR: &str = "./corewal-data";
 
 /// Per-core write-ahead logs with the state on top of them: after any crash,
 /// exactly what was made durable.
@@ -34,7 +39,7 @@ pub(crate) struct Cli {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// The directory of the store
-    #[arg(long, global = true, help_heading = "Common options", value_name = "DIR", default_value = "./corewal-data")]
+    #[arg(long, global = true, help_heading = "Common options", value_name = "DIR", default_value = DEFAULT_DIR)]
     pub(crate) dir: PathBuf,
     /// Print JSON for programs: one object, or one a line
     #[arg(long, global = true, help_heading = "Common options")]
@@ -60,6 +65,8 @@ pub(crate) enum Verb {
     Repair(Repair),
     /// Kill a writing process again and again, and check every promise after each opening
     Torture(Torture),
+    /// Measure this machine's limits, and corewal against them
+    Bench(Bench),
     /// The process that `torture` kills
     #[command(hide = true)]
     TortureChild(TortureChild),
@@ -102,6 +109,9 @@ pub(crate) struct Ingest {
     /// The name under which the source's offset is kept [default: its path as given]
     #[arg(long, value_name = "NAME")]
     pub(crate) source_name: Option<String>,
+    /// How the logs are written
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) io: Io,
     /// Files to read, or - for standard input
     #[arg(value_name = "SOURCE", required = true)]
     pub(crate) sources: Vec<PathBuf>,
@@ -196,6 +206,36 @@ pub(crate) struct Torture {
     /// How many keys are written
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keys: u64,
+    /// How the logs are written
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) io: Io,
+}
+
+/// `corewal bench`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The stores that are measured are made in a temporary directory inside DIR (without --dir: inside the current directory) and
+removed at the end, after Ctrl-C too. At most about 2 GiB are in use at a time.
+
+Examples:
+  corewal bench --dir /mnt/fast --report bench.html
+  corewal bench --quick --cells S1,P,H --backend uring")]
+pub(crate) struct Bench {
+    /// How often everything is measured; the medians are shown
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), default_value_t = 3, default_value_if("quick", "true", "1"))]
+    pub(crate) runs: u32,
+    /// One short run of small sizes, about 20 s: whether it works, not how fast it is
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Only these cells: names as the table shows them, families (S, P, B, R, O) or `limits` for none
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub(crate) cells: CellList,
+    /// Only these ways of writing [default: uring, blocking and buffered, as far as the machine has them]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) backend: Vec<Io>,
+    /// Write a report with plots to this file
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// The process that `corewal torture` kills.
@@ -210,6 +250,9 @@ pub(crate) struct TortureChild {
     /// As of `torture`
     #[arg(long)]
     pub(crate) keys: u64,
+    /// As of `torture`
+    #[arg(long, default_value = "auto")]
+    pub(crate) io: Io,
 }
 
 /// A key or the beginning of one, as bytes. (A plain `Vec` would make clap
@@ -299,6 +342,10 @@ mod tests {
             "corewal get base64:?",
             "corewal scan --limit -1",
             "corewal torture --kills 0",
+            "corewal torture --io sideways",
+            "corewal bench --runs 0",
+            "corewal bench --cells S1,Q9",
+            "corewal bench --backend uring,tape",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -1,13 +1,16 @@
 //! The `corewal` program: ingest records into a store, look into it, verify,
-//! repair and torture it.
+//! repair, torture and measure it.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "the program is outside the simulated engine")]
 
 mod args;
+mod bench;
 mod duration;
 mod exit;
 mod ingest;
+mod interrupt;
+mod medium;
 mod number;
 mod reduce;
 mod source;

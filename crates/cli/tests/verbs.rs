@@ -32,6 +32,7 @@ fn json_has_the_names_of_the_contract() {
     assert_eq!((&info["cores"], &info["complete_epoch"]), (&2.into(), &10.into()));
     assert_eq!(info["durable_lsn"].as_array().unwrap().len(), 2);
     assert_eq!(info["offsets"], serde_json::json!({ "flights": std::fs::metadata(FLIGHTS).unwrap().len() }));
+    assert!(info["write_path"]["backend"].is_string() && info["write_path"]["direct"].is_boolean());
     assert!(info["watermark"].is_null() && info["segments"].is_u64() && info["bytes"].is_u64());
 
     assert_eq!(world.run("get LAX").out, "426\n");

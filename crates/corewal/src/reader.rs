@@ -6,7 +6,7 @@ use std::path::Path;
 use corewal_format::{
     CoreId, Epoch, Frame, LogId, Lsn, Manifest, ManifestState, Offsets, Record, SegmentIdentity, Sequence, TimestampNs,
 };
-use corewal_io::{FileStorage, OpenMode, Storage};
+use corewal_io::{FileStorage, OpenMode, Storage, WritePath};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -167,6 +167,16 @@ impl<S: Storage> Reader<S> {
     #[must_use]
     pub fn router(&self) -> Router {
         Router::new(self.manifest.cores)
+    }
+
+    /// How a writer on this backend would write to the store.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_path(&self) -> Result<WritePath> {
+        let path = self.layout.manifest();
+        let file = self.layout.storage.open(&path, OpenMode::Read).map_err(|error| Error::io("open", &path, error))?;
+        Ok(self.layout.storage.write_path(&file))
     }
 
     fn log(&self, core: CoreId) -> LogIdentity {

@@ -11,7 +11,6 @@
 
 mod batch;
 mod committed;
-mod interrupt;
 mod job;
 mod lanes;
 mod reader;
@@ -26,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use corewal::{Opened, Options, Shard};
+use corewal::{Keyed, Opened, Options, Shard};
 
 use self::committed::Committed;
 use self::job::Job;
@@ -39,6 +38,7 @@ use self::summary::Summary;
 use self::worker::{Alarm, Outcome};
 use crate::args::{Common, Ingest, Recover};
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::reduce::Reduce;
 
 /// Does what `corewal ingest` asks for.
@@ -67,7 +67,8 @@ pub(crate) fn run(common: &Common, args: &Ingest) -> Result<Exit, Failure> {
     }
 
     let began = Instant::now();
-    let interrupted = interrupt::watch()?;
+    // What is durable stays so, whenever the process ends.
+    let interrupted = interrupt::watch("finishing the epoch", || {})?;
     let failed = Arc::new(AtomicBool::new(false));
     let (lanes, inlets) = Lanes::new(store.router());
     let workers = start(shards, inlets, &args.reduce, &failed)?;
@@ -114,7 +115,7 @@ fn open(common: &Common, args: &Ingest) -> Result<Opened, Failure> {
         Some(cores) => options.cores(cores),
         None => options,
     };
-    Ok(options.open(&common.dir)?)
+    Ok(options.open_on(args.io.storage(), &common.dir, |_| Keyed::default())?)
 }
 
 /// What the cores agree on.

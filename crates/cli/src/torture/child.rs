@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use corewal::{Commit, CoreId, Epoch, Opened, Shard, Store};
+use corewal::{Commit, CoreId, Epoch, Keyed, Opened, Shard, Store};
 
 use super::workload::{Operation, SOURCE, Scratch, Workload, options};
 use crate::exit::Failure;
+use crate::medium::Io;
 
 /// A core may be so many epochs ahead of the slowest. Not less: what is ahead
 /// is what an opening has to roll back.
@@ -23,8 +24,8 @@ const LEAD: u64 = 8;
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// Works until it is killed.
-pub(super) fn run(dir: &Path, cores: u16, workload: Workload) -> Result<(), Failure> {
-    let Opened { store, shards, report } = options(cores).open(dir)?;
+pub(super) fn run(dir: &Path, cores: u16, io: Io, workload: Workload) -> Result<(), Failure> {
+    let Opened { store, shards, report } = options(cores).open_on(io.storage(), dir, |_| Keyed::default())?;
     let done = shards.first().and_then(|shard| shard.offset_u64(SOURCE)).unwrap_or(0);
     tell("open", report.complete_epoch, done)?;
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewal::{Opened, Options};
+use corewal::{Keyed, Opened, Options};
 use indicatif::ProgressBar;
 
 use self::ground::Ground;
@@ -23,6 +23,7 @@ use self::victim::{Remains, Victim};
 use self::workload::{Workload, options};
 use crate::args::{Common, Torture, TortureChild};
 use crate::exit::{Exit, Failure};
+use crate::medium::Io;
 
 /// A log of so many bytes is long enough: the next store begins, so that time
 /// goes into kills and not into reading.
@@ -30,7 +31,7 @@ const LONG: u64 = 64 << 20;
 
 /// Does what `corewal torture-child` asks for.
 pub(crate) fn child(common: &Common, args: &TortureChild) -> Result<Exit, Failure> {
-    child::run(&common.dir, args.cores, Workload { seed: args.seed, keys: args.keys })?;
+    child::run(&common.dir, args.cores, args.io, Workload { seed: args.seed, keys: args.keys })?;
     Ok(Exit::Done)
 }
 
@@ -44,6 +45,7 @@ pub(crate) fn run(common: &Common, args: &Torture) -> Result<Exit, Failure> {
     let mut rack = Rack {
         dir: &common.dir,
         cores: args.cores,
+        io: args.io,
         random: fastrand::Rng::with_seed(seed),
         tally: Tally { seed, cores: args.cores, ..Tally::default() },
     };
@@ -86,6 +88,7 @@ pub(crate) fn run(common: &Common, args: &Torture) -> Result<Exit, Failure> {
 struct Rack<'d> {
     dir: &'d Path,
     cores: u16,
+    io: Io,
     random: fastrand::Rng,
     tally: Tally,
 }
@@ -111,7 +114,7 @@ impl Rack<'_> {
     }
 
     fn one_kill(&mut self, workload: Workload) -> Result<Remains, Failure> {
-        let victim = Victim::start(self.dir, self.cores, workload)?;
+        let victim = Victim::start(self.dir, self.cores, self.io, workload)?;
         let mut remains = Remains::default();
         if self.random.u8(0..4) == 0 {
             // While it opens, most likely.
@@ -178,7 +181,7 @@ impl Rack<'_> {
 
     fn open(&mut self) -> Option<Opened> {
         self.tally.checked(&[Promise::Opens]);
-        match options(self.cores).open(self.dir) {
+        match options(self.cores).open_on(self.io.storage(), self.dir, |_| Keyed::default()) {
             Ok(opened) => Some(opened),
             Err(error) => {
                 self.broken(Promise::Opens, error.to_string());

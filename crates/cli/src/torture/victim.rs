@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use super::oracle::Acknowledged;
 use super::workload::Workload;
 use crate::exit::Failure;
+use crate::medium::Io;
 
 /// An opening that takes longer than this is taken for one that hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,7 +39,7 @@ pub(super) struct Remains {
 
 impl Victim {
     /// Starts one.
-    pub(super) fn start(dir: &Path, cores: u16, workload: Workload) -> Result<Self, Failure> {
+    pub(super) fn start(dir: &Path, cores: u16, io: Io, workload: Workload) -> Result<Self, Failure> {
         let program = std::env::current_exe()?;
         let mut child = Command::new(&program)
             .arg("torture-child")
@@ -47,6 +48,7 @@ impl Victim {
             .args(["--cores", &cores.to_string()])
             .args(["--seed", &workload.seed.to_string()])
             .args(["--keys", &workload.keys.to_string()])
+            .args(["--io", &io.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

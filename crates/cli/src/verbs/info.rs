@@ -2,32 +2,34 @@
 
 use std::io::Write as _;
 
+use corewal::io::WritePath;
 use corewal::{Info, Reader, Recover};
 use serde_json::{Map, Value, json};
 
 use super::offsets;
 use crate::args::Common;
 use crate::exit::{Exit, Failure};
-use crate::text;
+use crate::{medium, text};
 
 pub(super) fn run(common: &Common) -> Result<Exit, Failure> {
     let reader = Reader::open(&common.dir)?;
     let info = reader.info()?;
+    let path = reader.write_path()?;
     let views = reader.replay(Recover::CompleteEpoch, |_| ())?;
     let merged = offsets::merge(&views);
     let offsets: Map<String, Value> =
         merged.iter().map(|(name, value)| ((*name).to_owned(), offsets::json(value))).collect();
     let watermark = offsets::watermark(&views);
     let output = if common.json {
-        format!("{}\n", as_json(&info, offsets, watermark))
+        format!("{}\n", as_json(&info, &path, offsets, watermark))
     } else {
-        as_text(common, &info, &offsets, watermark)
+        as_text(common, &info, &path, &offsets, watermark)
     };
     std::io::stdout().lock().write_all(output.as_bytes())?;
     Ok(Exit::Done)
 }
 
-fn as_json(info: &Info, offsets: Map<String, Value>, watermark: Option<i64>) -> Value {
+fn as_json(info: &Info, path: &WritePath, offsets: Map<String, Value>, watermark: Option<i64>) -> Value {
     let by_core = |fact: fn(&corewal::CoreInfo) -> u64| info.cores.iter().map(fact).collect::<Vec<_>>();
     json!({
         "log_id": info.log_id.to_string(),
@@ -44,13 +46,21 @@ fn as_json(info: &Info, offsets: Map<String, Value>, watermark: Option<i64>) -> 
         "segments": info.cores.iter().map(|core| core.segments).sum::<u64>(),
         "bytes": info.cores.iter().map(|core| core.bytes).sum::<u64>(),
         "checkpoints": [],
+        "write_path": medium::json(path),
     })
 }
 
-fn as_text(common: &Common, info: &Info, offsets: &Map<String, Value>, watermark: Option<i64>) -> String {
+fn as_text(
+    common: &Common,
+    info: &Info,
+    path: &WritePath,
+    offsets: &Map<String, Value>,
+    watermark: Option<i64>,
+) -> String {
     let mut lines = vec![
         format!("store           {} ({})", common.dir.display(), info.log_id),
         format!("state           {}", if info.live { "open for writing by a process" } else { "not open for writing" }),
+        format!("written by      {path}"),
         format!("cores           {}", info.cores.len()),
         format!("complete epoch  {}", info.complete_epoch),
         format!("watermark       {}", watermark.map_or_else(|| "none".to_owned(), |watermark| watermark.to_string())),

@@ -1,5 +1,6 @@
 //! The verbs, each in a file of its own.
 
+mod bench;
 mod dump;
 mod get;
 mod info;
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Verify => verify::run(common),
         Verb::Repair(args) => repair::run(common, args),
         Verb::Torture(args) => torture::run(common, args),
+        Verb::Bench(args) => bench::run(common, args),
         Verb::TortureChild(args) => torture_child::run(common, args),
     }
 }

@@ -1,0 +1,42 @@
+//! How long and how much.
+
+use std::time::Duration;
+
+/// The sizes of one run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// A cell that goes by time.
+    pub(super) cell: Duration,
+    /// A limit that goes by time.
+    pub(super) limit: Duration,
+    /// Bytes of the files that are written over, or read, at least.
+    pub(super) span: u64,
+    /// Records of a log that is read or opened.
+    pub(super) records: u64,
+    /// Keys, where there are few.
+    pub(super) keys: u64,
+}
+
+impl Sizes {
+    /// Long enough to be quoted.
+    pub(super) fn full() -> Self {
+        Self {
+            cell: Duration::from_millis(600),
+            limit: Duration::from_millis(250),
+            span: 64 << 20,
+            records: 2_000_000,
+            keys: 100_000,
+        }
+    }
+
+    /// To see that everything works.
+    pub(super) fn quick() -> Self {
+        Self {
+            cell: Duration::from_millis(60),
+            limit: Duration::from_millis(40),
+            span: 32 << 20,
+            records: 50_000,
+            keys: 2_000,
+        }
+    }
+}
