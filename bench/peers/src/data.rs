@@ -88,7 +88,7 @@ impl Check {
         Self::new(records, Expected::AnyOrder(vec![false; written as usize]), written)
     }
 
-    /// The last of `written` records; how many is the peer's affair.
+    /// The last of `written` records; how many is the peer's affair, and it may be none.
     pub(crate) fn tail(records: Records, written: u64) -> Self {
         Self::new(records, Expected::Tail(None), written)
     }
@@ -140,8 +140,9 @@ impl Check {
         }
         match self.expected {
             Expected::Tail(next) => ensure!(
-                next == Some(self.written) || self.written == 0,
-                "read back: ends at {next:?} of {} records",
+                next.is_none_or(|next| next == self.written),
+                "read back: ends before record {} of {}",
+                next.unwrap_or(0),
                 self.written
             ),
             _ => ensure!(self.seen == self.written, "read back: {} of {} records", self.seen, self.written),

@@ -26,7 +26,7 @@ impl Machine {
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string()[..10].to_owned(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             processor: processor.map_or("unknown processor", |(_, name)| name.trim()).to_owned(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease").split(['-', '\n']).next().unwrap_or_default().to_owned(),
             file_system: file_system(&read("/proc/self/mountinfo"), dir).unwrap_or("unknown").to_owned(),
         }
     }

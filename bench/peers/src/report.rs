@@ -205,7 +205,7 @@ impl Report {
         }
         let mut line = vec!["corewal to the best peer".to_owned(), String::new()];
         line.extend(columns.iter().map(|&at| {
-            self.against_best[at].as_ref().map_or("–".into(), |best| format!("{:.2}× {}", best.ratio, best.peer))
+            self.against_best[at].as_ref().map_or("–".into(), |best| format!("{}× {}", short(best.ratio), best.peer))
         }));
         table.push(line);
         table
@@ -280,6 +280,7 @@ fn short(value: f64) -> String {
     };
     let digits = match scaled {
         0.0 => 0,
+        scaled if scaled < 0.0995 => 3,
         scaled if scaled < 9.995 => 2,
         scaled if scaled < 99.95 => 1,
         _ => 0,
@@ -312,7 +313,7 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        let figures = [0.0, 2.2, 35.55, 9_999.0, 10_610.0, 2_470_000.0, 1_084_000_000.0, 999_800.0];
-        assert_eq!(figures.map(short), ["0", "2.20", "35.5", "9999", "10.6k", "2.47M", "1.08G", "1.00M"]);
+        let figures = [0.0, 0.0123, 2.2, 35.55, 9_999.0, 10_610.0, 2_470_000.0, 1_084_000_000.0, 999_800.0];
+        assert_eq!(figures.map(short), ["0", "0.012", "2.20", "35.5", "9999", "10.6k", "2.47M", "1.08G", "1.00M"]);
     }
 }

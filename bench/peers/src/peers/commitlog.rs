@@ -20,6 +20,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, _| Ok(Box::new(Stdb { log: Commitlog::open(root(dir), Options::default())? })),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         // Its lock is held over the sync, so threads cannot share one.
         shared: None,
         store: None,

@@ -31,6 +31,7 @@ pub(super) fn peers() -> Vec<Peer> {
         log: |dir, _| Ok(Box::new(open(Way::Default, dir)?)),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         shared: None,
         store: Some((|dir, _| Ok(Box::new(Store { shard: keyed(Way::Default, dir)? })), read_store)),
     }]

@@ -25,6 +25,7 @@ pub(super) fn peer() -> Peer {
         // Nothing says where records end, so there is nothing to read back.
         read: None,
         keeps: Keeps::All,
+        rust: true,
         shared: Some(|dir| Ok(Box::new(Blocks::create(dir)?))),
         store: None,
     }

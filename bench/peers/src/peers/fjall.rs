@@ -20,6 +20,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, _| Ok(Box::new(Fjall::open(dir)?)),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         shared: Some(|dir| Ok(Box::new(Fjall::open(dir)?))),
         store: Some((|dir, _| Ok(Box::new(Fjall::open(dir)?)), read)),
     }

@@ -103,6 +103,8 @@ pub(crate) struct Peer {
     /// Opens a directory anew and reads all that is in it.
     pub(crate) read: Option<ReadLog>,
     pub(crate) keeps: Keeps,
+    /// Whether it allocates through Rust, so that it can be counted.
+    pub(crate) rust: bool,
     /// For many threads.
     pub(crate) shared: Option<OpenShared>,
     /// As a keyed store.

@@ -21,6 +21,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, _| Ok(Box::new(Nodedb { wal: open(dir)?, record: Vec::new() })),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         shared: Some(|dir| Ok(Box::new(Group { wal: Mutex::new(open(dir)?), committer: GroupCommitter::new() }))),
         store: None,
     }

@@ -22,6 +22,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, _| Ok(Box::new(Raft { engine: open(dir)?, batch: LogBatch::default() })),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         shared: Some(|dir| Ok(Box::new(open(dir)?))),
         store: None,
     }

@@ -24,6 +24,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, setup| Ok(Box::new(ByHand::create(dir, setup)?)),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         shared: None,
         store: None,
     }

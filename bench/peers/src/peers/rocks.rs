@@ -20,6 +20,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, _| Ok(Box::new(Rocks { db: open(dir)?, batch: WriteBatch::default() })),
         read: Some(read),
         keeps: Keeps::All,
+        rust: false,
         shared: Some(|dir| Ok(Box::new(open(dir)?))),
         store: Some((|dir, _| Ok(Box::new(Rocks { db: open(dir)?, batch: WriteBatch::default() })), read)),
     }

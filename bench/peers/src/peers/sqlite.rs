@@ -17,6 +17,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, _| Ok(Box::new(Sqlite { connection: open(dir)? })),
         read: Some(read),
         keeps: Keeps::All,
+        rust: false,
         // One writer at a time, and it holds the lock over the sync.
         shared: None,
         store: Some((|dir, _| Ok(Box::new(Sqlite { connection: open(dir)? })), read)),

@@ -17,6 +17,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, _| Ok(Box::new(WalDb { wal: Wal::open(dir.join("wal"))?, record: Vec::new() })),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         shared: Some(|dir| Ok(Box::new(Wal::open(dir.join("wal"))?))),
         store: None,
     }

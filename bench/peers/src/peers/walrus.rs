@@ -20,6 +20,7 @@ pub(super) fn peer() -> Peer {
         log: |dir, setup| Ok(Box::new(Topic::open(dir, setup)?)),
         read: Some(read),
         keeps: Keeps::All,
+        rust: true,
         shared: None,
         store: None,
     }
