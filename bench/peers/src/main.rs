@@ -10,6 +10,7 @@ mod run;
 mod syncs;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -58,8 +59,17 @@ enum Job {
     Commit { name: String, dir: PathBuf, commits: u64 },
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("corewal-peers: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
     let peers = peers::all();
     match &args.job {
         Some(Job::Measure { name, cell, dir, seconds }) => {
@@ -68,7 +78,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Some(Job::Commit { name, dir, commits }) => cells::commits(named(&peers, name)?, dir, *commits),
-        None => compare(&args, peers),
+        None => compare(args, peers),
     }
 }
 
