@@ -28,6 +28,9 @@ struct Args {
     /// How long a cell that is bound by time is measured
     #[arg(long, value_name = "SECONDS", default_value_t = 0.8)]
     seconds_per_cell: f64,
+    /// No further run is begun that would not end so many minutes after the first one began
+    #[arg(long, default_value_t = 15)]
+    minutes: u32,
     /// Where the logs are written, on the disk that is to be measured [default: beside the program]
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -104,7 +107,7 @@ fn compare(args: &Args, mut peers: Vec<Peer>) -> Result<()> {
         report::print_syncs(&peers, &syncs);
         return Ok(());
     }
-    let results = bench.measure(&peers, &cells, args.runs, args.seconds_per_cell)?;
+    let results = bench.measure(&peers, &cells, args)?;
     let report = report::Report::new(&peers, &cells, machine, args, syncs, results);
     print!("{}", report.text());
     if let Some(file) = &args.json {

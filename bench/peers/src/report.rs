@@ -14,7 +14,7 @@ use crate::syncs::Syncs;
 #[derive(Serialize)]
 pub(crate) struct Report {
     machine: Machine,
-    runs: u32,
+    runs: usize,
     seconds_per_cell: f64,
     cells: Vec<Column>,
     rows: Vec<Row>,
@@ -115,6 +115,7 @@ impl Report {
         syncs: Vec<Option<Syncs>>,
         outcomes: Vec<Vec<Vec<Outcome>>>,
     ) -> Self {
+        let runs = outcomes.iter().flatten().map(Vec::len).max().unwrap_or(0);
         let rows: Vec<Row> = peers
             .iter()
             .zip(syncs)
@@ -131,14 +132,7 @@ impl Report {
             .collect();
         let columns = cells.iter().map(|cell| Column { cell: *cell, unit: cell.unit(), meaning: cell.meaning() });
         let against_best = (0..cells.len()).map(|at| against_best(&rows, cells[at], at)).collect();
-        Self {
-            machine,
-            runs: args.runs,
-            seconds_per_cell: args.seconds_per_cell,
-            cells: columns.collect(),
-            rows,
-            against_best,
-        }
+        Self { machine, runs, seconds_per_cell: args.seconds_per_cell, cells: columns.collect(), rows, against_best }
     }
 
     /// For a terminal: few enough columns a table to fit.
@@ -182,8 +176,10 @@ impl Report {
 
     fn bounds(&self) -> String {
         format!(
-            "{} runs, a cell {} s; medians, beside them the least and the most. Keys of 16 bytes, values of 100 unless said.",
-            self.runs, self.seconds_per_cell
+            "{} run{}, a cell {} s; medians, beside them the least and the most. Keys of 16 bytes, values of 100 unless said.",
+            self.runs,
+            if self.runs == 1 { "" } else { "s" },
+            self.seconds_per_cell
         )
     }
 

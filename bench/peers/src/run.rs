@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tempfile::TempDir;
 
+use crate::Args;
 use crate::cells::{Cell, Measure};
 use crate::peers::Peer;
 use crate::syncs::{self, Syncs};
@@ -45,23 +46,21 @@ impl Bench {
         self.dir.path()
     }
 
-    /// Everything, `runs` times. By peer and by cell the outcomes of all runs.
-    pub(crate) fn measure(
-        &self,
-        peers: &[Peer],
-        cells: &[Cell],
-        runs: u32,
-        seconds: f64,
-    ) -> Result<Vec<Vec<Vec<Outcome>>>> {
-        let bar = bar(u64::from(runs) * (cells.len() * peers.len()) as u64);
+    /// Everything, as often as asked and as time allows. By peer and by cell the outcomes of all runs.
+    pub(crate) fn measure(&self, peers: &[Peer], cells: &[Cell], args: &Args) -> Result<Vec<Vec<Vec<Outcome>>>> {
+        let bar = bar(u64::from(args.runs) * (cells.len() * peers.len()) as u64);
         let mut outcomes = vec![vec![Vec::new(); cells.len()]; peers.len()];
-        for run in 0..runs as usize {
+        let (time, began) = (Duration::from_secs(60 * u64::from(args.minutes)), Instant::now());
+        for run in 0..args.runs {
+            if run > 0 && began.elapsed() * (run + 1) / run > time {
+                break;
+            }
             for (column, cell) in cells.iter().enumerate() {
                 for turn in 0..peers.len() {
-                    let row = (turn + run + column) % peers.len();
+                    let row = (turn + run as usize + column) % peers.len();
                     let peer = &peers[row];
                     bar.set_message(format!("run {}: {} {}", run + 1, cell.name(), peer.name));
-                    outcomes[row][column].push(self.measure_one(peer, *cell, seconds)?);
+                    outcomes[row][column].push(self.measure_one(peer, *cell, args.seconds_per_cell)?);
                     bar.inc(1);
                 }
             }
