@@ -1,13 +1,15 @@
-//! nodedb-wal through the page cache: what it writes in its direct mode could not be read back.
+//! nodedb-wal through the page cache, for what it writes in its direct mode could not be read back, and without its
+//! double-write buffer, which writes everything a second time and which no other log here has.
 
 use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::Result;
+use nodedb_wal::DwbMode;
 use nodedb_wal::group_commit::{GroupCommitter, PendingWrite};
 use nodedb_wal::reader::WalReader;
 use nodedb_wal::record::RecordType;
-use nodedb_wal::writer::WalWriter;
+use nodedb_wal::writer::{WalWriter, WalWriterConfig};
 
 use super::{Keeps, Kind, Log, Peer, Shared};
 use crate::data::{Check, KEY_BYTES};
@@ -28,7 +30,8 @@ pub(super) fn peer() -> Peer {
 }
 
 fn open(dir: &Path) -> Result<WalWriter> {
-    Ok(WalWriter::open_without_direct_io(&dir.join("wal"))?)
+    let config = WalWriterConfig { use_direct_io: false, dwb_mode: Some(DwbMode::Off), ..WalWriterConfig::default() };
+    Ok(WalWriter::open(&dir.join("wal"), config)?)
 }
 
 struct Nodedb {
