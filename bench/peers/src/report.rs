@@ -78,7 +78,7 @@ impl Figure {
         };
         let middle = &measures[measures.len() / 2];
         Self {
-            median: Some(middle.value),
+            median: Some((measures[(measures.len() - 1) / 2].value + middle.value) / 2.0),
             least: first.value,
             most: last.value,
             p50_us: middle.p50,
