@@ -15,6 +15,8 @@ pub(super) struct Sizes {
     pub(super) records: u64,
     /// Keys, where there are few.
     pub(super) keys: u64,
+    /// Whether logs are brought to a steady state first.
+    pub(super) warm: bool,
 }
 
 impl Sizes {
@@ -26,6 +28,7 @@ impl Sizes {
             span: 64 << 20,
             records: 2_000_000,
             keys: 100_000,
+            warm: true,
         }
     }
 
@@ -37,6 +40,7 @@ impl Sizes {
             span: 32 << 20,
             records: 50_000,
             keys: 2_000,
+            warm: false,
         }
     }
 }

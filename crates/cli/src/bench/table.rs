@@ -13,8 +13,9 @@ pub(super) const NOTES: [&str; 5] = [
      within a run, of the figure to the limit, and its median is shown.",
     "The limits are measured beside the cells, by a loop of its own: blocks written before are \
      written again, each with its own sync.",
-    "Logs are released behind as they grow, as checkpoints would do, and that work is in the figures. Every store was \
-     opened again and gave back what was acknowledged.",
+    "Logs are in a steady state: what lies behind is released each 128 MiB, as checkpoints would do, and its segments are \
+     written over again; that work is in the figures. (Not in K, whose log only grows, and not with --quick.) Every \
+     store was opened again and gave back what was acknowledged.",
     "P: every commit has its own sync. S, T2, K: a sync a commit, without waiting for it. B: a frame is a MiB. \
      R, C, O: the page cache is warm. O1 and O2: few keys; O1d and O2d: a key a record.",
     "H: commits arrive at fixed times, half as many as P32 took; latency counts from the time a commit was due.",

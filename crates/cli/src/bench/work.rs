@@ -8,17 +8,20 @@ use corewal::io::FileStorage;
 use corewal::{Commit, Lsn, Options, Recover, Writer};
 
 use super::figures::Latencies;
-use super::timer::Timer;
+use super::timer::{Stop, Timer};
 
 /// Bytes of a key.
 pub(super) const KEY_LEN: usize = 16;
 /// Bytes of a value, unless a cell says otherwise.
 pub(super) const VALUE_LEN: usize = 100;
 
-/// So much of a log stays when what lies behind is released. A program with
-/// checkpoints releases what they cover; so does this one, or no disk would be
-/// large enough.
-const KEPT: u64 = 64 << 20;
+/// A log of so many bytes is released up to where it is durable, as a program
+/// with checkpoints does: two segments of the usual size, which are then
+/// written over again.
+const LONG: u64 = 128 << 20;
+
+/// Records a commit while a log is warmed up: about a MiB.
+const WARM_BATCH: u64 = 8192;
 
 /// The key of a record: its number, and the number's own scramble.
 pub(super) fn key(number: u64) -> [u8; KEY_LEN] {
@@ -90,12 +93,27 @@ impl Log {
     /// Releases what lies behind, between batches.
     #[inline]
     pub(super) fn trim(&mut self) -> corewal::Result<()> {
-        let (start, durable) = (self.writer.start_lsn().get(), self.writer.durable_lsn().get());
-        if durable - start < 3 * KEPT {
+        let durable = self.writer.durable_lsn();
+        if durable.get() - self.writer.start_lsn().get() < LONG {
             return Ok(());
         }
-        while let Err(error) = self.writer.release_below(Lsn(durable - KEPT)) {
+        while let Err(error) = self.writer.release_below(durable) {
             self.make_room(error)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the log to where it is after a while: past its first release,
+    /// with segments that were written before.
+    pub(super) fn warm_up(&mut self, stop: &Stop) -> corewal::Result<()> {
+        let start = self.writer.start_lsn();
+        while self.writer.start_lsn() == start && !stop.asked() {
+            for _ in 0..WARM_BATCH {
+                self.put()?;
+            }
+            self.commit()?;
+            self.writer.sync()?;
+            self.trim()?;
         }
         Ok(())
     }

@@ -47,9 +47,18 @@ impl Stage<'_> {
         self.storage.clone()
     }
 
-    /// A store with one bare log.
+    /// A store with bare logs, warmed up.
+    fn logs(&self, options: Options, value_len: usize) -> corewal::Result<Vec<Log>> {
+        let mut logs = Log::create(self.storage(), &self.dir, options, value_len)?;
+        if self.sizes.warm {
+            logs.iter_mut().try_for_each(|log| log.warm_up(self.stop))?;
+        }
+        Ok(logs)
+    }
+
+    /// A store with one of them.
     fn log(&self, options: Options, value_len: usize) -> corewal::Result<Log> {
-        Ok(Log::create(self.storage(), &self.dir, options.cores(1), value_len)?.remove(0))
+        Ok(self.logs(options.cores(1), value_len)?.remove(0))
     }
 
     /// Takes the log's end for a crash, and looks whether all is there.

@@ -8,7 +8,7 @@ use corewal::{CoreId, Lsn, Options, Reader};
 
 use super::{Outcome, Stage};
 use crate::bench::limits;
-use crate::bench::work::{VALUE_LEN, number};
+use crate::bench::work::{Log, VALUE_LEN, number};
 use crate::exit::Failure;
 
 /// Records a commit.
@@ -49,7 +49,7 @@ pub(super) fn scan(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
 }
 
 fn fill(stage: &Stage<'_>) -> Result<u64, Failure> {
-    let mut log = stage.log(Options::new(), VALUE_LEN)?;
+    let mut log = Log::create(stage.storage(), stage.dir(), Options::new().cores(1), VALUE_LEN)?.remove(0);
     while log.next < stage.sizes.records && !stage.stop.asked() {
         for _ in 0..BATCH.min(stage.sizes.records - log.next) {
             log.put()?;

@@ -11,7 +11,7 @@ use crate::bench::cell::{DEPTH, TWO_CORES_BATCH};
 use crate::bench::check;
 use crate::bench::figures::Latencies;
 use crate::bench::limits::Limit;
-use crate::bench::work::{Flow, KEY_LEN, Log, VALUE_LEN, stream};
+use crate::bench::work::{Flow, KEY_LEN, VALUE_LEN, stream};
 use crate::exit::Failure;
 
 const BLOCK: usize = 4 << 10;
@@ -47,7 +47,7 @@ pub(super) fn batch(stage: &mut Stage<'_>, batch: u64) -> Result<Outcome, Failur
 /// Two cores, each with its own log and half of the depth.
 pub(super) fn two_cores(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
     let options = many_buffers(Options::new().cores(2));
-    let mut logs = Log::create(stage.storage(), stage.dir(), options, VALUE_LEN)?;
+    let mut logs = stage.logs(options, VALUE_LEN)?;
     let start = Barrier::new(logs.len());
     let processors = core_affinity::get_core_ids().unwrap_or_default();
     let (start, stage_ref) = (&start, &*stage);
