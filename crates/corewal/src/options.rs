@@ -87,8 +87,8 @@ impl Default for Options {
 
 impl Options {
     /// The defaults: as many cores as the store has (a new one: as the machine
-    /// has), the newest complete epoch, segments of 64 MiB, four buffers of
-    /// 128 KiB a core.
+    /// has), the newest complete epoch, segments of 64 MiB, eight buffers of
+    /// 256 KiB a core.
     #[must_use]
     pub fn new() -> Self {
         Self {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use corewal_format::{CoreId, Epoch, Lsn, SegmentId};
+use corewal_io::WritePath;
 
 /// Bytes of an unfinished write that opening cut off a log's end. They were
 /// never durable.
@@ -58,6 +59,8 @@ pub struct RecoveryReport {
     pub created: bool,
     /// The newest complete epoch; 0 if none.
     pub complete_epoch: Epoch,
+    /// How writes will reach the medium.
+    pub write_path: WritePath,
     /// By core.
     pub cores: Vec<CoreReport>,
     /// Time taken in all.
@@ -67,15 +70,16 @@ pub struct RecoveryReport {
 impl fmt::Display for RecoveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.created {
-            return write!(f, "created a store of {} core(s)", self.cores.len());
+            return write!(f, "created a store of {} core(s); writes: {}", self.cores.len(), self.write_path);
         }
         let records: u64 = self.cores.iter().map(|core| core.records).sum();
         write!(
             f,
-            "recovered epoch {} over {} core(s): {records} records scanned in {:.3} s",
+            "recovered epoch {} over {} core(s): {records} records scanned in {:.3} s; writes: {}",
             self.complete_epoch,
             self.cores.len(),
-            self.duration.as_secs_f64()
+            self.duration.as_secs_f64(),
+            self.write_path
         )?;
         for core in &self.cores {
             if let Some(cut) = &core.cut {

@@ -110,9 +110,15 @@ pub(crate) fn open<S: Storage, T: State>(
         Ok((opened, report))
     });
     let opened: Vec<_> = opened.into_iter().collect::<Result<_>>()?;
-    let (cores, reports) = opened.into_iter().unzip();
-    let report =
-        RecoveryReport { created, complete_epoch: plan.complete, cores: reports, duration: since(&*clock, began) };
+    let (cores, reports): (Vec<OpenedCore<S, T>>, _) = opened.into_iter().unzip();
+    let write_path = cores.first().expect("a store has a core").writer.write_path();
+    let report = RecoveryReport {
+        created,
+        complete_epoch: plan.complete,
+        write_path,
+        cores: reports,
+        duration: since(&*clock, began),
+    };
     Ok(OpenedLogs { router: Router::new(manifest.cores), manifest, cores, report, lock })
 }
 

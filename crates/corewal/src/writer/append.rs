@@ -7,12 +7,9 @@ use corewal_format::{
 use corewal_io::{AlignedBuf, Storage, StorageIo};
 
 use super::building::{Building, FrameParts};
-use super::{Look, NextFrame, Writer};
+use super::{Look, NOTES_MAX, NextFrame, Writer};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
-
-/// Frames whose number of records is kept until they are durable.
-const NOTES_MAX: usize = 1024;
 
 impl<S: Storage> Writer<S> {
     /// Appends a put. It counts once a commit follows. Returns the record's

@@ -41,6 +41,11 @@ impl<F: Clone> Files<F> {
         Self { spans: spans.into(), open: VecDeque::from([active]) }
     }
 
+    /// The segment that is appended to.
+    pub(crate) fn active(&self) -> &OpenSegment<F> {
+        self.open.back().expect("there is always a segment")
+    }
+
     /// The segment in which a position that is not durable yet stands.
     pub(crate) fn holding(&self, lsn: Lsn) -> &OpenSegment<F> {
         let holding = self.open.iter().rev().find(|segment| segment.identity.base_lsn < lsn);

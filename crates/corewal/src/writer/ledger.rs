@@ -57,10 +57,11 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Everything up to `durable` is durable, nothing is in flight.
-    pub(crate) fn new(durable: Lsn) -> Self {
+    /// Everything up to `durable` is durable, nothing is in flight; up to
+    /// `frames` will be.
+    pub(crate) fn new(durable: Lsn, frames: usize) -> Self {
         Self {
-            flights: VecDeque::with_capacity(16),
+            flights: VecDeque::with_capacity(frames),
             sync: None,
             submitted: durable,
             written: durable,
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn written_waits_for_the_gap_when_a_later_write_finishes_first() {
-        let mut ledger = Ledger::new(Lsn(0));
+        let mut ledger = Ledger::new(Lsn(0), 4);
         write(&mut ledger, 1, 0, 10);
         write(&mut ledger, 2, 10, 20);
         ledger.write_completed(Token(2));
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_sync_covers_what_was_written_when_it_was_submitted_and_no_more() {
-        let mut ledger = Ledger::new(Lsn(0));
+        let mut ledger = Ledger::new(Lsn(0), 4);
         write(&mut ledger, 1, 0, 10);
         ledger.want_durable(Lsn(10));
         assert_eq!(ledger.sync_due(), None, "nothing has completed");
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_sync_asked_for_while_one_is_in_flight_follows_it() {
-        let mut ledger = Ledger::new(Lsn(0));
+        let mut ledger = Ledger::new(Lsn(0), 4);
         write(&mut ledger, 1, 0, 10);
         ledger.write_completed(Token(1));
         ledger.want_durable(Lsn(10));
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_sync_over_two_files_is_done_when_both_are() {
-        let mut ledger = Ledger::new(Lsn(0));
+        let mut ledger = Ledger::new(Lsn(0), 4);
         write(&mut ledger, 1, 0, 10);
         ledger.write_completed(Token(1));
         ledger.want_durable(Lsn(10));
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_data_sync_write_is_durable_only_behind_a_durable_log() {
-        let mut ledger = Ledger::new(Lsn(0));
+        let mut ledger = Ledger::new(Lsn(0), 4);
         ledger.write_submitted(Token(1), Lsn(0), Lsn(10), true);
         ledger.write_completed(Token(1));
         assert_eq!(ledger.durable(), Lsn(10));
@@ -266,7 +267,7 @@ mod tests {
     fn a_data_sync_write_grants_its_own_wish_and_not_the_one_behind_it() {
         // The crash loop found it: the wish behind was taken as granted, no
         // sync was ever due, and whoever waited for it waited for nothing.
-        let mut ledger = Ledger::new(Lsn(0));
+        let mut ledger = Ledger::new(Lsn(0), 4);
         ledger.write_submitted(Token(1), Lsn(0), Lsn(10), true);
         ledger.want_durable(Lsn(10));
         write(&mut ledger, 2, 10, 20);

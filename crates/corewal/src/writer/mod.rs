@@ -22,8 +22,10 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use corewal_format::{BLOCK_LEN, CoreId, Epoch, Lsn, Opening, Record, SegmentIdentity, Sequence, TimestampNs};
-use corewal_io::{Completion, FileStorage, Storage, StorageIo, Token};
+use corewal_format::{
+    BLOCK_LEN, CoreId, Epoch, Lsn, Opening, Record, SegmentIdentity, Sequence, TimestampNs, block_align,
+};
+use corewal_io::{Completion, FileStorage, Storage, StorageIo, Token, WritePath};
 
 use self::building::{Building, Finished};
 use self::files::Files;
@@ -43,6 +45,9 @@ use crate::segments::{Want, Workshop};
 pub(crate) use files::OpenSegment;
 pub(crate) use group::Look;
 pub(crate) use supply::Crew;
+
+/// Frames whose number of records is kept until they are durable.
+const NOTES_MAX: usize = 1024;
 
 /// One core's way into its log.
 ///
@@ -170,6 +175,8 @@ impl<S: Storage> Writer<S> {
         let want =
             Want { segment: segment.next(), base_lsn: active.next_base(), capacity: tuning.grown(active.capacity) };
         let pool = Pool::new((0..tuning.buffers).map(|_| io.buffer(tuning.buffer_bytes)).collect());
+        // Nothing grows while it runs: so many frames can wait or be in flight.
+        let frames = (tuning.buffers * (block_align(tuning.buffer_bytes) / BLOCK_LEN)).min(NOTES_MAX);
         let mut writer = Self {
             layout,
             log,
@@ -179,11 +186,11 @@ impl<S: Storage> Writer<S> {
             supply: Supply::new(take_up.crew, take_up.workshop, take_up.successor, want),
             direct,
             building: None,
-            finished: VecDeque::with_capacity(tuning.buffers),
+            finished: VecDeque::with_capacity(frames),
             pool,
-            ledger: Ledger::new(end),
-            destinations: Vec::with_capacity(tuning.buffers),
-            completions: Vec::with_capacity(tuning.buffers),
+            ledger: Ledger::new(end, frames),
+            destinations: Vec::with_capacity(frames),
+            completions: Vec::with_capacity(frames),
             tuning,
             next,
             finished_end: end,
@@ -193,7 +200,7 @@ impl<S: Storage> Writer<S> {
             timestamp: take_up.timestamp,
             last_sync: None,
             records_appended: 0,
-            records_durable: VecDeque::with_capacity(16),
+            records_durable: VecDeque::with_capacity(frames + 1),
             records_synced: 0,
             batch_open: false,
             start,
@@ -237,6 +244,12 @@ impl<S: Storage> Writer<S> {
     #[must_use]
     pub fn core(&self) -> CoreId {
         self.log.core
+    }
+
+    /// How its writes reach the medium.
+    #[must_use]
+    pub fn write_path(&self) -> WritePath {
+        self.layout.storage.write_path(&self.files.active().file)
     }
 
     /// The current epoch: the one that the next barrier ends.
