@@ -39,8 +39,14 @@ fn commit<S: Storage>(shard: &mut Shard<Keyed, S>, len: usize) -> Lsn {
 }
 
 /// Polls until `lsn` is durable; gives up where polling alone does not do it.
+/// A real disk takes its time, which polls alone would not fill.
 fn poll_until<S: Storage>(shard: &mut Shard<Keyed, S>, lsn: Lsn) -> bool {
-    (0..10_000).any(|_| shard.poll().unwrap() >= lsn)
+    (0..10_000).any(|_| {
+        if shard.log().sync_in_flight() && shard.event_fd().unwrap().is_some() {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        shard.poll().unwrap() >= lsn
+    })
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::bytes::{put, u16_at, u32_at, u64_at};
+use crate::checksum::crc32c_append;
 use crate::limit::{MAX_EPOCH, MAX_FRAME_LEN};
 use crate::record::{Entries, RECORD_HEADER_LEN};
 use crate::{Epoch, Lsn, Opening, Sequence, TimestampNs};
@@ -170,7 +171,7 @@ impl<'a> Frame<'a> {
         let Some(frame) = bytes.get(..header.len) else {
             return Err(FrameError::Incomplete { needed: header.len });
         };
-        if u32_at(frame, CHECKSUM_AT) != crc32c::crc32c_append(seed, &frame[MAGIC_AT..]) {
+        if u32_at(frame, CHECKSUM_AT) != crc32c_append(seed, &frame[MAGIC_AT..]) {
             return Err(FrameError::Checksum);
         }
         let field = |name| Err(FrameError::Field { name });
@@ -224,6 +225,6 @@ pub fn finish_frame(frame: &mut [u8], records: u32, fields: &FrameFields, seed: 
     put(frame, TIMESTAMP_AT, &fields.timestamp.0.to_le_bytes());
     put(frame, OPENING_AT, &fields.opening.0.to_le_bytes());
     put(frame, RESERVED_AT, &[0; 4]);
-    let checksum = crc32c::crc32c_append(seed, &frame[MAGIC_AT..]);
+    let checksum = crc32c_append(seed, &frame[MAGIC_AT..]);
     put(frame, CHECKSUM_AT, &checksum.to_le_bytes());
 }

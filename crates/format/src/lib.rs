@@ -13,6 +13,7 @@
 //! | `record` | [`Record`]: what a frame holds |
 //! | `commit` | [`CommitRef`]: offsets and watermark of a batch |
 //! | `manifest` | [`Manifest`]: the root that says what a store is |
+//! | `checksum` | CRC-32C |
 //! | `name` | the grammar of file names |
 //! | `limit` | size limits, the same for writing and reading |
 
@@ -21,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
 
 mod bytes;
+mod checksum;
 mod commit;
 mod frame;
 mod limit;

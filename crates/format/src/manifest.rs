@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use crate::checksum::crc32c;
 use crate::limit::MAX_CORES;
 use crate::{FORMAT_VERSION, LogId};
 
@@ -88,7 +89,7 @@ impl Manifest {
             "{HEADING}{FORMAT_VERSION}\nstate {state}\nlog {}\ncores {}\nroute {}\n",
             self.log_id, self.cores, self.route
         );
-        let checksum = crc32c::crc32c(body.as_bytes());
+        let checksum = crc32c(body.as_bytes());
         format!("{body}{CHECKSUM}{checksum:08x}\n")
     }
 
@@ -103,7 +104,7 @@ impl Manifest {
             return Err(ManifestError::NotAManifest);
         }
         let (body, sum) = text.rsplit_once(CHECKSUM).ok_or(ManifestError::Checksum)?;
-        if sum != format!("{:08x}\n", crc32c::crc32c(body.as_bytes())) {
+        if sum != format!("{:08x}\n", crc32c(body.as_bytes())) {
             return Err(ManifestError::Checksum);
         }
         let mut lines = body.split_terminator('\n');
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn a_newer_manifest_is_unsupported() {
         let body = "corewal manifest 2\nsomething else\n";
-        let text = format!("{body}crc32c {:08x}\n", crc32c::crc32c(body.as_bytes()));
+        let text = format!("{body}crc32c {:08x}\n", crc32c(body.as_bytes()));
         assert_eq!(Manifest::decode(text.as_bytes()), Err(ManifestError::Version { found: 2 }));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::bytes::{array_at, put, u16_at, u32_at, u64_at};
+use crate::checksum::{crc32c, crc32c_append};
 use crate::limit::{BLOCK_LEN, MAX_CORES};
 use crate::{CoreId, FORMAT_VERSION, LogId, Lsn, SegmentId};
 
@@ -46,7 +47,7 @@ impl SegmentIdentity {
         put(&mut bytes, 16, &self.core.0.to_le_bytes());
         put(&mut bytes, 18, &self.segment.0.to_le_bytes());
         put(&mut bytes, 26, &self.base_lsn.0.to_le_bytes());
-        crc32c::crc32c(&bytes)
+        crc32c(&bytes)
     }
 }
 
@@ -182,8 +183,8 @@ impl SegmentHeader {
 
 /// Over the 64 bytes of the header, its own field left out.
 fn checksum(block: &[u8]) -> u32 {
-    let first = crc32c::crc32c(&block[..CHECKSUM_AT]);
-    crc32c::crc32c_append(first, &block[LOG_ID_AT..HEADER_LEN])
+    let first = crc32c(&block[..CHECKSUM_AT]);
+    crc32c_append(first, &block[LOG_ID_AT..HEADER_LEN])
 }
 
 #[cfg(test)]

@@ -177,6 +177,38 @@ fn memory_registered_with_one_ring_is_written_by_another_and_from_another_thread
 }
 
 #[test]
+fn what_a_thread_submitted_completes_though_the_thread_is_gone() {
+    const COUNT: u64 = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = FileStorage::new();
+    let file = create(&storage, dir.path());
+    for round in 1..6 {
+        let mut io = storage.io(0).unwrap();
+        let writing = file.clone();
+        let submitted = std::thread::spawn(move || {
+            for number in 0..COUNT {
+                // The first round extends the file, which takes a worker thread.
+                let operation = block_write(&mut io, &writing, number, round, true);
+                io.submit(operation).unwrap();
+                io.submit(corewal_io::Operation::Sync { file: writing.clone() }).unwrap();
+            }
+            io
+        });
+        let mut io = submitted.join().unwrap();
+        let mut completions = Vec::new();
+        while io.in_flight() > 0 {
+            io.poll(Wait::One, &mut completions).unwrap();
+        }
+        assert_eq!(completions.len() as u64, 2 * COUNT);
+        for done in completions {
+            assert_eq!(done.result.unwrap(), done.buffer.map_or(0, |buffer| buffer.capacity()));
+        }
+        let found = blocks(&fs::read(dir.path().join("a")).unwrap());
+        assert_eq!(found, vec![round; usize::try_from(COUNT).unwrap()]);
+    }
+}
+
+#[test]
 fn the_descriptor_becomes_readable_with_a_completion() {
     for direct in [true, false] {
         readable_with_a_completion(&FileStorage::new().direct(direct));

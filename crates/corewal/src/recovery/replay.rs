@@ -41,9 +41,11 @@ pub(crate) fn replay<S: Storage, T: State>(
     while cursor.place() != survey.stop.place {
         match cursor.step()? {
             Step::Frame(frame, _) => {
+                let mut changes = Changes::new();
                 for entry in frame.entries().flatten() {
-                    recovered.take(&entry, survey, keep);
+                    recovered.take(&entry, survey, keep, &mut changes);
                 }
+                changes.apply(&mut recovered.state);
             }
             Step::Stop(stop) => return Err(changed(layout, log, &stop)),
         }
@@ -89,9 +91,36 @@ impl Keep {
     }
 }
 
+/// Changes of a frame that are still to be applied: a state may gain from
+/// seeing several at once.
+struct Changes<'f> {
+    changes: [Change<'f>; 64],
+    len: usize,
+}
+
+impl<'f> Changes<'f> {
+    fn new() -> Self {
+        Self { changes: [Change::Payload(&[]); 64], len: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, change: Change<'f>, state: &mut impl State) {
+        self.changes[self.len] = change;
+        self.len += 1;
+        if self.len == self.changes.len() {
+            self.apply(state);
+        }
+    }
+
+    fn apply(&mut self, state: &mut impl State) {
+        state.apply_all(&self.changes[..self.len]);
+        self.len = 0;
+    }
+}
+
 impl<T: State> Recovered<T> {
     #[inline]
-    fn take(&mut self, entry: &Entry<'_>, survey: &Survey, keep: Keep) {
+    fn take<'f>(&mut self, entry: &Entry<'f>, survey: &Survey, keep: Keep, changes: &mut Changes<'f>) {
         if !is_undoable(&entry.record) || entry.lsn < survey.start || survey.dead.contains(entry.lsn) {
             return;
         }
@@ -103,9 +132,9 @@ impl<T: State> Recovered<T> {
         self.end = entry.end;
         self.applied += 1;
         match entry.record {
-            Record::Put { key, value } => self.state.apply(Change::Put { key, value }),
-            Record::Delete { key } => self.state.apply(Change::Delete { key }),
-            Record::Payload(bytes) => self.state.apply(Change::Payload(bytes)),
+            Record::Put { key, value } => changes.push(Change::Put { key, value }, &mut self.state),
+            Record::Delete { key } => changes.push(Change::Delete { key }, &mut self.state),
+            Record::Payload(bytes) => changes.push(Change::Payload(bytes), &mut self.state),
             Record::Commit(commit) => self.progress.apply(commit),
             _ => self.applied -= 1,
         }

@@ -169,6 +169,10 @@ impl<S: Storage> Window<S> {
             self.filled = 0;
             let read = layout.storage.read_at(&self.file, offset, &mut self.bytes);
             self.filled = read.map_err(failed)?;
+            if self.filled == self.bytes.len() {
+                // The next part comes from the medium while this one is looked at.
+                layout.storage.read_ahead(&self.file, offset + self.filled as u64, CHUNK_LEN as u64);
+            }
         }
         let from = usize::try_from(offset - self.start).expect("within the window");
         let to = (from + len).min(self.filled);

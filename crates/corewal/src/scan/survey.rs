@@ -146,6 +146,34 @@ fn scan<S: Storage>(layout: &Layout<S>, log: LogIdentity, first: SegmentId, limi
     }
 }
 
+/// A frame whose records are well-formed, and what they come to if all of them
+/// are data and commits. Nearly all frames are such: they are walked once.
+struct Checked {
+    /// The end of the last commit.
+    boundary: Option<Lsn>,
+    batch_open: bool,
+    /// There are other records too, to be taken one by one.
+    steers: bool,
+}
+
+impl Checked {
+    fn new(frame: &Frame<'_>) -> std::result::Result<Self, RecordError> {
+        let mut checked = Self { boundary: None, batch_open: false, steers: false };
+        for entry in frame.entries() {
+            let entry = entry?;
+            match entry.record {
+                Record::Put { .. } | Record::Delete { .. } | Record::Payload(_) => checked.batch_open = true,
+                Record::Commit(_) => {
+                    checked.batch_open = false;
+                    checked.boundary = Some(entry.end);
+                }
+                _ => checked.steers = true,
+            }
+        }
+        Ok(checked)
+    }
+}
+
 impl Survey {
     fn empty(core: CoreId) -> Self {
         let nowhere = Place::first_frame(SegmentId(0), Lsn(0));
@@ -200,10 +228,7 @@ impl Survey {
         self.enter(&place);
         let fields = frame.header.fields;
         // All records are checked before any is taken: a frame counts whole.
-        let mut checked = frame.entries();
-        if let Some(error) = checked.find_map(std::result::Result::err) {
-            return Err(error);
-        }
+        let checked = Checked::new(frame)?;
         // The cursor compares the beginnings of frames; here it is known where
         // the last one ended.
         if fields.epoch < self.epoch {
@@ -212,11 +237,17 @@ impl Survey {
         // A log whose beginning was released has no other record of it.
         self.epoch = self.epoch.max(fields.epoch);
         self.sequence = Sequence(fields.sequence.0 + u64::from(frame.header.records));
-        for entry in frame.entries().flatten() {
-            self.take_entry(&entry);
-            if let (Record::Repair { sequence, .. }, true) = (entry.record, fields.sealed) {
-                self.sequence = self.sequence.max(sequence);
+        if checked.steers {
+            for entry in frame.entries().flatten() {
+                self.take_entry(&entry);
+                if let (Record::Repair { sequence, .. }, true) = (entry.record, fields.sealed) {
+                    self.sequence = self.sequence.max(sequence);
+                }
             }
+        } else {
+            self.closed = false;
+            self.batch_open = checked.batch_open;
+            self.boundary = checked.boundary.unwrap_or(self.boundary);
         }
         let len = block_align(frame.header.len) as u64;
         self.segments.last_mut().expect("entered above").end = place.lsn().plus(len);
@@ -228,7 +259,6 @@ impl Survey {
         Ok(())
     }
 
-    #[inline]
     fn take_entry(&mut self, entry: &Entry<'_>) {
         self.closed = false;
         match entry.record {

@@ -56,6 +56,17 @@ pub enum Change<'a> {
 pub trait State: Send {
     /// Makes one change.
     fn apply(&mut self, change: Change<'_>);
+
+    /// Makes changes one after the other. Recovery calls it, with some of the
+    /// changes that stand together in the log; where it cuts between two calls
+    /// means nothing. Override it if there is something to gain from seeing
+    /// several changes at once: it must do the same as [`State::apply`] for each
+    /// in turn, which is what it does unless overridden.
+    fn apply_all(&mut self, changes: &[Change<'_>]) {
+        for &change in changes {
+            self.apply(change);
+        }
+    }
 }
 
 /// No state: for those who keep it elsewhere.

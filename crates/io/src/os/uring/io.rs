@@ -64,14 +64,16 @@ impl fmt::Debug for UringIo {
 impl UringIo {
     /// Works on a ring that others may use too.
     pub(in crate::os) fn on(ring: Ring) -> Self {
+        let most = ring.capacity().min(2 * ENTRIES as usize);
+        // All that it will need: nothing is allocated while it runs.
         Self {
-            guest: ring.enroll(),
+            guest: ring.enroll(most),
             next_token: 0,
-            running: Vec::new(),
-            free: Vec::new(),
-            most: ring.capacity(),
-            completed: Vec::new(),
-            taken: Vec::new(),
+            running: Vec::with_capacity(most),
+            free: Vec::with_capacity(most),
+            most,
+            completed: Vec::with_capacity(most),
+            taken: Vec::with_capacity(most),
             event: None,
             ring,
         }
@@ -93,8 +95,8 @@ impl UringIo {
     }
 
     /// Writes through the cache by a plain system call. It only copies; the
-    /// ring would hand it to a worker thread, which costs two to four times the
-    /// CPU, and one file's writes would wait for each other all the same.
+    /// ring would hand it to a worker thread, for up to three times the CPU, and
+    /// one file's writes would wait for each other all the same.
     fn write_now(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
         let token = self.token();
         self.completed.push(perform(operation, token)?);
@@ -172,10 +174,12 @@ impl UringIo {
     }
 }
 
-/// Whether an operation ended before it began: it is made again, as after a
-/// plain system call.
+/// Whether an operation ended before it began: then it is made again, as after
+/// a plain system call. `ECANCELED` is among them, for nothing is cancelled
+/// here: the kernel ends so what waits for a worker thread, when signals keep
+/// it from making one, or when the thread that submitted it is gone.
 fn did_not_happen(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED))
 }
 
 impl StorageIo for UringIo {

@@ -1,0 +1,299 @@
+//! The built-in state: keys and values in memory, one map a core.
+
+mod arena;
+#[cfg(test)]
+mod tests;
+
+use std::hash::BuildHasher;
+use std::hint::black_box;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+
+use self::arena::{Arena, Place};
+use super::{Change, State};
+
+/// Changes whose keys are looked for together, see [`Keyed::touch`].
+const GROUP: usize = 32;
+
+/// Removed keys from which on cleaning up after them is worth it. Tests do so
+/// often.
+const MANY_VACANT: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// Keys and values of one core, in memory. Finding, setting and removing a key
+/// takes constant time; a scan in key order sorts the keys that are new since
+/// the last one.
+///
+/// Keys and values stand in large chunks, key and value side by side; a slot
+/// says where. A hash table finds the slots by key, and a list of them in key
+/// order serves scans. A removed key keeps its slot until the removals that are
+/// due clean up.
+#[derive(Clone, Debug, Default)]
+pub struct Keyed {
+    entries: Arena,
+    slots: Vec<Slot>,
+    index: HashTable<IndexEntry>,
+    hasher: FixedState,
+    /// Slots in key order, of those up to `ordered_until`; the slots from there
+    /// on are newer and not sorted in yet.
+    ordered: Vec<u32>,
+    ordered_until: usize,
+    /// Slots whose key was removed.
+    vacant: usize,
+}
+
+/// A slot's number, and enough of its key's hash that neither a miss nor the
+/// growth of the table has to look at the slot.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    hash: u32,
+    slot: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// The key, then the value, tagged with the key's hash.
+    place: Place,
+    value_len: u32,
+    key_len: u16,
+    /// The key was removed; there is no value.
+    vacant: bool,
+}
+
+impl Slot {
+    fn key<'e>(&self, entries: &'e Arena) -> &'e [u8] {
+        entries.content(self.place, self.key_len.into())
+    }
+
+    fn value<'e>(&self, entries: &'e Arena) -> Option<&'e [u8]> {
+        Some(self.pair(entries)?.1)
+    }
+
+    fn pair<'e>(&self, entries: &'e Arena) -> Option<(&'e [u8], &'e [u8])> {
+        (!self.vacant).then(|| entries.content(self.place, self.len()).split_at(self.key_len.into()))
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.key_len) + self.value_len as usize
+    }
+}
+
+impl State for Keyed {
+    #[inline]
+    fn apply(&mut self, change: Change<'_>) {
+        self.apply_hashed(self.hash(key_of(&change)), change);
+    }
+
+    fn apply_all(&mut self, changes: &[Change<'_>]) {
+        for group in changes.chunks(GROUP) {
+            let hashes = self.touch(group);
+            for (&change, hash) in group.iter().zip(hashes) {
+                self.apply_hashed(hash, change);
+            }
+        }
+    }
+}
+
+impl Keyed {
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.slots[self.find(self.hash(key), key)?].value(&self.entries)
+    }
+
+    /// How many keys have a value.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.vacant
+    }
+
+    /// Whether no key has a value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All keys and values, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.slots.iter().filter_map(|slot| slot.pair(&self.entries))
+    }
+
+    /// The keys that begin with `prefix`, in byte order, with their values.
+    pub fn scan<'s>(&'s mut self, prefix: &'s [u8]) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + 's {
+        self.order();
+        let (entries, slots) = (&self.entries, &self.slots);
+        let from = self.ordered.partition_point(|&slot| slots[slot as usize].key(entries) < prefix);
+        self.ordered[from..]
+            .iter()
+            .map(move |&slot| &slots[slot as usize])
+            .take_while(move |slot| slot.key(entries).starts_with(prefix))
+            .filter_map(move |slot| slot.pair(entries))
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves folded into one")]
+        let folded = (hash ^ (hash >> 32)) as u32;
+        folded
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
+        let same = |entry: &IndexEntry| {
+            entry.hash == hash && {
+                let slot = &self.slots[entry.slot as usize];
+                usize::from(slot.key_len) == key.len() && slot.key(&self.entries) == key
+            }
+        };
+        Some(self.index.find(spread(hash), same)?.slot as usize)
+    }
+
+    #[inline]
+    fn apply_hashed(&mut self, hash: u32, change: Change<'_>) {
+        match change {
+            Change::Put { key, value } => self.put(hash, key, value),
+            Change::Delete { key } => self.delete(hash, key),
+            Change::Payload(_) => {}
+        }
+    }
+
+    /// Loads all that applying these changes will look at, and gives the hashes
+    /// of their keys. Changes to nothing, but in a large state nearly every load
+    /// on the way to an entry misses the caches: here the misses of one change
+    /// do not wait for those of another.
+    fn touch(&self, changes: &[Change<'_>]) -> [u32; GROUP] {
+        let (mut hashes, mut slots) = ([0; GROUP], [u32::MAX; GROUP]);
+        for (hash, change) in hashes.iter_mut().zip(changes) {
+            *hash = self.hash(key_of(change));
+        }
+        for (slot, &hash) in slots.iter_mut().zip(&hashes[..changes.len()]) {
+            *slot = self.index.find(spread(hash), |entry| entry.hash == hash).map_or(u32::MAX, |entry| entry.slot);
+        }
+        let slots = slots.map(|slot| self.slots.get(slot as usize).copied().unwrap_or_default());
+        black_box(slots.iter().fold(0, |seen, slot| seen ^ self.entries.touch(slot.place, slot.len())));
+        hashes
+    }
+
+    #[inline]
+    fn put(&mut self, hash: u32, key: &[u8], value: &[u8]) {
+        let Some(at) = self.find(hash, key) else {
+            return self.insert(hash, key, value);
+        };
+        let slot = &mut self.slots[at];
+        self.vacant -= usize::from(slot.vacant);
+        slot.vacant = false;
+        self.set(at, hash, key, value);
+    }
+
+    fn insert(&mut self, hash: u32, key: &[u8], value: &[u8]) {
+        let slot = u32::try_from(self.slots.len()).expect("a core's state holds fewer than 2^32 keys");
+        let key_len = u16::try_from(key.len()).expect("the writer and the format limit keys");
+        let place = self.entries.add(hash, key, value);
+        self.slots.push(Slot { place, value_len: len_of(value), key_len, vacant: false });
+        self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
+        self.tidy();
+    }
+
+    /// Sets the value of a slot, where its entry stands or elsewhere.
+    #[inline]
+    fn set(&mut self, at: usize, hash: u32, key: &[u8], value: &[u8]) {
+        let slot = &mut self.slots[at];
+        slot.value_len = len_of(value);
+        if !self.entries.set(slot.place, key.len(), value) {
+            self.entries.free(slot.place);
+            slot.place = self.entries.add(hash, key, value);
+            self.tidy();
+        }
+    }
+
+    fn delete(&mut self, hash: u32, key: &[u8]) {
+        let Some(at) = self.find(hash, key) else { return };
+        if !self.slots[at].vacant {
+            self.slots[at].vacant = true;
+            self.vacant += 1;
+            self.set(at, hash, key, b"");
+        }
+        if self.vacant > MANY_VACANT && self.vacant > self.slots.len() / 2 {
+            self.compact();
+        }
+    }
+
+    /// Empties the chunks that are mostly garbage: what is moved is less than
+    /// what became garbage since.
+    fn tidy(&mut self) {
+        while let Some(chunk) = self.entries.sparse() {
+            for (place, hash, content) in chunk.entries() {
+                let slots = &self.slots;
+                let stands_here = |entry: &IndexEntry| entry.hash == hash && slots[entry.slot as usize].place == place;
+                if let Some(&IndexEntry { slot, .. }) = self.index.find(spread(hash), stands_here) {
+                    let slot = &mut self.slots[slot as usize];
+                    let (key, value) = content[..slot.len()].split_at(slot.key_len.into());
+                    slot.place = self.entries.add(hash, key, value);
+                }
+            }
+            self.entries.retire(chunk);
+        }
+    }
+
+    /// Gives the slots of removed keys back. Its cost is that of the removals
+    /// that made it due.
+    fn compact(&mut self) {
+        let mut kept = 0;
+        let renumbered: Vec<Option<u32>> = self
+            .slots
+            .iter()
+            .map(|slot| {
+                if slot.vacant {
+                    self.entries.free(slot.place);
+                    return None;
+                }
+                kept += 1;
+                Some(kept - 1)
+            })
+            .collect();
+        self.index.retain(|entry| renumbered[entry.slot as usize].inspect(|&slot| entry.slot = slot).is_some());
+        self.index.shrink_to(self.index.len() * 2, |entry| spread(entry.hash));
+        self.slots.retain(|slot| !slot.vacant);
+        self.slots.shrink_to(self.slots.len() * 2);
+        self.vacant = 0;
+        self.ordered.clear();
+        self.ordered_until = 0;
+        self.tidy();
+    }
+
+    /// Brings the list of slots in key order up to date.
+    fn order(&mut self) {
+        if self.ordered_until == self.slots.len() {
+            return;
+        }
+        let (entries, slots) = (&self.entries, &self.slots);
+        let newest = u32::try_from(slots.len()).expect("checked when they were added");
+        let oldest = u32::try_from(self.ordered_until).expect("not above the newest");
+        self.ordered.extend(oldest..newest);
+        // The sort is stable and adaptive: a sorted run and a short unsorted
+        // one cost little more than a merge.
+        self.ordered.sort_by(|&a, &b| slots[a as usize].key(entries).cmp(slots[b as usize].key(entries)));
+        self.ordered_until = slots.len();
+    }
+}
+
+/// The table takes its buckets from the low bits of a hash and its tags from
+/// the high ones: one odd multiplication gives both their share.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The key that a change is about; none, if there is none.
+#[inline]
+fn key_of<'a>(change: &Change<'a>) -> &'a [u8] {
+    match *change {
+        Change::Put { key, .. } | Change::Delete { key } => key,
+        Change::Payload(_) => b"",
+    }
+}
+
+fn len_of(value: &[u8]) -> u32 {
+    u32::try_from(value.len()).expect("the writer and the format limit values")
+}
