@@ -52,11 +52,25 @@ impl Ground {
         self.dir.path().join(format!("store-{}", self.made))
     }
 
-    /// Removes what a measurement left.
-    pub(super) fn clear(store: &Path) -> Result<(), Failure> {
+    /// Removes what a measurement left, durably, so that the file system is
+    /// done with it before the next one begins.
+    pub(super) fn clear(&self, store: &Path) -> Result<(), Failure> {
         match fs::remove_dir_all(store) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        #[cfg(unix)]
+        fs::File::open(self.path())?.sync_all()?;
+        Ok(())
+    }
+}
+
+/// Removes a ground under the feet of those who still work on it.
+pub(super) fn abandon(dir: &Path) {
+    // Something may be made while it is removed.
+    for _ in 0..10 {
+        if fs::remove_dir_all(dir).is_ok_and(|()| !dir.exists()) {
+            return;
         }
     }
 }
@@ -73,8 +87,8 @@ mod tests {
         let store = ground.fresh();
         assert!(!store.exists() && store != ground.fresh());
         fs::create_dir(&store).unwrap();
-        Ground::clear(&store).unwrap();
-        Ground::clear(&store).unwrap();
+        ground.clear(&store).unwrap();
+        ground.clear(&store).unwrap();
         drop(ground);
         assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 0);
     }

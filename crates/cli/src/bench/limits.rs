@@ -22,6 +22,9 @@ const RING: usize = 128 << 10;
 /// A file is read in pieces of this size.
 const PIECE: usize = 1 << 20;
 
+/// The length of the file that is read: too long for the processor's caches.
+const READ: usize = 128 << 20;
+
 /// A limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Limit {
@@ -169,7 +172,7 @@ impl Limits {
     fn read(&self) -> io::Result<Sample> {
         let (path, mut piece) = (self.dir.join("read"), vec![0; PIECE]);
         let mut file = File::create(&path)?;
-        (0..self.sizes.span / PIECE as u64).try_for_each(|_| file.write_all(&piece))?;
+        (0..READ / PIECE).try_for_each(|_| file.write_all(&piece))?;
         read(&path, &mut piece)?; // into the page cache, if it was not
         let began = Instant::now();
         let bytes = read(&path, &mut piece)?;
@@ -209,7 +212,9 @@ impl Limits {
 
     fn write_file(&self, thread: usize, block: usize, in_flight: usize) -> io::Result<Writes> {
         let path = self.dir.join(format!("raw-{thread}"));
-        let span = self.sizes.span.max((4 * block * in_flight) as u64);
+        // Enough for all that is in flight; no more than it takes, so that two
+        // threads are ready at about the same time.
+        let span = self.sizes.span.max((2 * block * in_flight) as u64);
         self.way.durable_writes(&path, block, in_flight, span, self.sizes.limit)
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Exit, Failure> {
     let mut ground = Ground::take(&common.dir)?;
     let path = ground.path().to_owned();
     // A second Ctrl-C waits for nothing, but leaves nothing behind either.
-    let stop = Stop(interrupt::watch("removing what was made", move || drop(std::fs::remove_dir_all(&path)))?);
+    let stop = Stop(interrupt::watch("removing what was made", move || ground::abandon(&path))?);
     let mut results = Results::new(Machine::look(ground.path()), args.quick, args.runs, backends(args, &ground));
     let sizes = if args.quick { Sizes::quick() } else { Sizes::full() };
     let mut limits = Limits::new(ground.path(), sizes, stop.clone());
@@ -121,7 +121,7 @@ impl Plan<'_> {
                         earlier: &|cell| earlier.get(&(cell, *io)).copied(),
                     };
                     let outcome = measure(cell, &mut stage);
-                    Ground::clear(&store)?;
+                    ground.clear(&store)?;
                     if self.stop.asked() {
                         return Ok(()); // what was cut short does not count
                     }

@@ -9,7 +9,7 @@ pub(super) struct Sizes {
     pub(super) cell: Duration,
     /// A limit that goes by time.
     pub(super) limit: Duration,
-    /// Bytes of the files that are written over, or read, at least.
+    /// Bytes of the files that are written over, at least.
     pub(super) span: u64,
     /// Records of a log that is read or opened.
     pub(super) records: u64,
@@ -23,8 +23,8 @@ impl Sizes {
     /// Long enough to be quoted.
     pub(super) fn full() -> Self {
         Self {
-            cell: Duration::from_millis(600),
-            limit: Duration::from_millis(250),
+            cell: Duration::from_millis(500),
+            limit: Duration::from_millis(200),
             span: 64 << 20,
             records: 2_000_000,
             keys: 100_000,
@@ -37,7 +37,7 @@ impl Sizes {
         Self {
             cell: Duration::from_millis(60),
             limit: Duration::from_millis(40),
-            span: 32 << 20,
+            span: 8 << 20,
             records: 50_000,
             keys: 2_000,
             warm: false,

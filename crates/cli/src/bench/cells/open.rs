@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use corewal::{Commit, Keyed, Options};
 
+use super::read::read_all;
 use super::{Outcome, Stage};
 use crate::bench::cell::Cell;
 use crate::bench::work::{VALUE_LEN, key};
@@ -17,6 +18,7 @@ pub(super) fn open(stage: &mut Stage<'_>, cores: u16, distinct: bool) -> Result<
     let records = stage.sizes.records;
     let keys = if distinct { records } else { stage.sizes.keys };
     fill(stage, cores, records, keys)?;
+    read_all(stage.dir())?;
     let began = Instant::now();
     let opened = Options::new().create(false).open_on(stage.storage(), stage.dir(), |_| Keyed::default())?;
     let seconds = began.elapsed().as_secs_f64();
