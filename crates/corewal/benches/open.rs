@@ -1,10 +1,13 @@
-//! What opening costs: the state rebuilt from the log. 16-byte keys, 100-byte
-//! values; throughput is in records, so cores in parallel add up.
+//! What opening costs: the log read and checked, and the state rebuilt from it.
+//! 16-byte keys, 100-byte values; throughput is in records, so cores in parallel
+//! add up.
 #![allow(missing_docs, clippy::disallowed_methods, reason = "a benchmark")]
 
 use std::path::Path;
 
-use corewal::{Commit, Options};
+use corewal::io::{EntryKind, FileStorage, OpenMode, Storage};
+use corewal::{Commit, Options, Reader};
+use crc_fast::CrcAlgorithm;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const RECORDS: u64 = 2_000_000;
@@ -33,6 +36,41 @@ fn fill(dir: &Path, cores: u16, keys: u64) {
     }
 }
 
+/// The same bytes, read in large parts, with a checksum over each: what a scan
+/// costs at least.
+fn read_and_checksum(dir: &Path) -> u64 {
+    let storage = FileStorage::new();
+    let mut buffer = vec![0; 512 << 10];
+    let mut sum = 0;
+    for core in storage.list(dir).expect("lists").iter().filter(|entry| entry.kind == EntryKind::Directory) {
+        for segment in storage.list(&dir.join(&core.name)).expect("lists") {
+            let path = dir.join(&core.name).join(segment.name);
+            let file = storage.open(&path, OpenMode::Read).expect("opens");
+            let mut offset = 0;
+            loop {
+                let read = storage.read_at(&file, offset, &mut buffer).expect("reads");
+                if read == 0 {
+                    break;
+                }
+                sum ^= crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, &buffer[..read]);
+                offset += read as u64;
+            }
+        }
+    }
+    sum
+}
+
+fn scan(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scan");
+    group.throughput(Throughput::Elements(RECORDS));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fill(dir.path(), 1, 100_000);
+    group.bench_function("floor read+crc", |bencher| bencher.iter(|| read_and_checksum(dir.path())));
+    // A reader looks once over the whole log before it gives anything out.
+    group.bench_function("check", |bencher| bencher.iter(|| Reader::open(dir.path()).expect("opens")));
+    group.finish();
+}
+
 fn open(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open");
     group.throughput(Throughput::Elements(RECORDS)).sample_size(10);
@@ -47,5 +85,5 @@ fn open(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, open);
+criterion_group!(benches, scan, open);
 criterion_main!(benches);
