@@ -207,6 +207,7 @@ impl<S: Storage> Core<'_, S> {
                 start: survey.start,
                 opening: Opening(survey.opening.0 + 1),
                 epoch: next_epoch,
+                coverage: survey.coverage,
                 sequence: survey.sequence,
                 timestamp: survey.timestamp,
                 planted: self.options.planted,

@@ -1,6 +1,6 @@
 //! Which epochs a core's log has ended.
 
-use corewal_format::Epoch;
+use corewal_format::{Epoch, Record};
 
 /// The epochs that count as ended in one core's log: by a barrier, or because
 /// the core was parked. Kept as ranges, so it grows with the number of gaps
@@ -17,27 +17,40 @@ pub(crate) struct Coverage {
 const OPEN_END: u64 = u64::MAX;
 
 impl Coverage {
+    /// What a record says of epochs; `current` is the current one before it.
+    #[inline]
+    pub(crate) fn take(&mut self, current: Epoch, record: &Record<'_>) {
+        match *record {
+            Record::Barrier { epoch, .. } => self.ended(current, epoch),
+            Record::Park { epoch } => self.parked(epoch),
+            Record::Unpark { epoch } | Record::Open { epoch } => self.resumed(epoch),
+            Record::Rollback { epoch, .. } => self.cut_after(epoch),
+            Record::Release { epoch, .. } if epoch.0 > 0 => self.released(epoch),
+            _ => {}
+        }
+    }
+
     /// `epoch` ended, and with it all from `current` on.
-    pub(crate) fn ended(&mut self, current: Epoch, epoch: Epoch) {
+    fn ended(&mut self, current: Epoch, epoch: Epoch) {
         self.push(current.0.min(epoch.0), epoch.0);
         self.named = epoch.0;
     }
 
     /// The core was parked: `epoch` and all that follow do not wait for it.
-    pub(crate) fn parked(&mut self, epoch: Epoch) {
+    fn parked(&mut self, epoch: Epoch) {
         self.push(epoch.0, OPEN_END);
         self.named = epoch.0;
     }
 
     /// The core takes part again from `epoch` on.
-    pub(crate) fn resumed(&mut self, epoch: Epoch) {
+    fn resumed(&mut self, epoch: Epoch) {
         if self.ranges.last().is_some_and(|range| range.1 == OPEN_END) {
             self.cut_after(Epoch(epoch.0.saturating_sub(1)));
         }
     }
 
     /// `epoch` ended in a part of the log that has been released.
-    pub(crate) fn released(&mut self, epoch: Epoch) {
+    fn released(&mut self, epoch: Epoch) {
         if self.newest_up_to(epoch) != epoch {
             self.ranges.push((epoch.0, epoch.0));
             self.ranges.sort_unstable();
@@ -45,7 +58,7 @@ impl Coverage {
     }
 
     /// No epoch after `epoch` counts as ended.
-    pub(crate) fn cut_after(&mut self, epoch: Epoch) {
+    fn cut_after(&mut self, epoch: Epoch) {
         self.ranges.retain_mut(|range| {
             range.1 = range.1.min(epoch.0);
             range.0 <= range.1

@@ -3,8 +3,8 @@
 //! stands, so damage in front of it is damage and no torn write.
 
 use corewal_format::{
-    BLOCK_LEN, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, SegmentError, SegmentHeader, SegmentId, SegmentIdentity,
-    block_align,
+    BLOCK_LEN, Epoch, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, SegmentError, SegmentHeader, SegmentId,
+    SegmentIdentity, block_align,
 };
 use corewal_io::Storage;
 
@@ -66,7 +66,12 @@ pub(crate) fn search<S: Storage>(
                 let before = evidence.bytes;
                 search_segment(layout, window, found, recycled, BLOCK_LEN as u64, &mut evidence)?;
                 if evidence.bytes == before {
-                    evidence.ready.push(SegmentSpan { id: segment, base_lsn: found.base_lsn, end: found.base_lsn });
+                    evidence.ready.push(SegmentSpan {
+                        id: segment,
+                        base_lsn: found.base_lsn,
+                        end: found.base_lsn,
+                        ended: Epoch(0),
+                    });
                 }
             }
             Ok(SegmentHeader { identity: found, .. }) => {

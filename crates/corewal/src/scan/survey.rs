@@ -23,6 +23,8 @@ pub(crate) struct SegmentSpan {
     /// Behind its last frame, as far as it has been read or written. The next
     /// segment begins there or later.
     pub(crate) end: Lsn,
+    /// The newest epoch that counts as ended at its end.
+    pub(crate) ended: Epoch,
 }
 
 /// The facts about one core's log.
@@ -220,7 +222,11 @@ impl Survey {
         let known = self.segments.last().is_some_and(|last| last.id == place.segment);
         if !known && place.offset > 0 {
             let end = place.base_lsn.plus(BLOCK_LEN as u64);
-            self.segments.push(SegmentSpan { id: place.segment, base_lsn: place.base_lsn, end });
+            let ended = self.coverage.newest_named();
+            if let Some(last) = self.segments.last_mut() {
+                last.ended = ended;
+            }
+            self.segments.push(SegmentSpan { id: place.segment, base_lsn: place.base_lsn, end, ended });
         }
     }
 
@@ -271,20 +277,20 @@ impl Survey {
                 self.boundary = entry.end;
                 return;
             }
+            _ => self.coverage.take(self.epoch, &entry.record),
+        }
+        match entry.record {
             Record::CheckpointMark { .. } => self.boundary = entry.end,
             Record::Barrier { epoch, complete } => {
-                self.coverage.ended(self.epoch, epoch);
                 self.ended = self.ended.max(epoch);
                 self.claimed = self.claimed.max(complete);
                 self.boundary = entry.end;
             }
             Record::Park { epoch } => {
-                self.coverage.parked(epoch);
                 self.ended = self.ended.max(epoch);
                 self.boundary = entry.end;
             }
-            Record::Unpark { epoch } | Record::Open { epoch } => {
-                self.coverage.resumed(epoch);
+            Record::Unpark { .. } | Record::Open { .. } => {
                 // What a parked core missed counts as ended: see `coverage`.
                 self.ended = self.ended.max(self.coverage.newest_named());
             }
@@ -292,22 +298,18 @@ impl Survey {
                 self.claimed = self.claimed.max(complete);
                 self.closed = true;
             }
-            Record::Rollback { to, epoch } => {
+            Record::Rollback { to, .. } => {
                 self.dead.add(to, entry.lsn);
-                self.coverage.cut_after(epoch);
                 self.boundary = self.boundary.min(to).max(self.start);
                 self.batch_open = false;
             }
             Record::Release { to, epoch } => {
                 self.start = self.start.max(to);
                 self.boundary = self.boundary.max(self.start);
-                if epoch.0 > 0 {
-                    self.coverage.released(epoch);
-                    self.ended = self.ended.max(epoch);
-                }
+                self.ended = self.ended.max(epoch);
             }
             Record::Repair { forgiven, .. } => self.ended = self.ended.max(forgiven),
-            Record::Seal { .. } => {}
+            _ => {}
         }
         self.epoch = entry.record.epoch_after(self.epoch).max(self.epoch);
     }

@@ -136,6 +136,7 @@ impl<S: Storage> Writer<S> {
             _ => self.epoch,
         });
         let lsn = building.push(record);
+        self.coverage.take(self.epoch, record);
         self.epoch = record.epoch_after(self.epoch);
         self.sequence.0 += 1;
         self.records_appended += 1;
@@ -196,7 +197,7 @@ impl<S: Storage> Writer<S> {
         self.records_appended += 1;
         self.finish_as(true);
         self.next = NextFrame { segment, base_lsn, lsn: base_lsn.plus(BLOCK_LEN as u64), capacity: next.capacity };
-        self.files.push(next, self.finished_end);
+        self.files.push(next, self.finished_end, self.coverage.newest_named());
     }
 
     /// Notes how many records are durable once everything up to `end` is. Where

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use corewal_format::{Lsn, SegmentId, SegmentIdentity};
+use corewal_format::{Epoch, Lsn, SegmentId, SegmentIdentity};
 
 use crate::scan::SegmentSpan;
 
@@ -56,12 +56,14 @@ impl<F: Clone> Files<F> {
         &self.spans
     }
 
-    /// Goes on in `segment`; the one before ends at `end`.
-    pub(crate) fn push(&mut self, segment: OpenSegment<F>, end: Lsn) {
+    /// Goes on in `segment`; the one before ends at `end`, where `ended` is the
+    /// newest epoch that counts as ended.
+    pub(crate) fn push(&mut self, segment: OpenSegment<F>, end: Lsn, ended: Epoch) {
         let SegmentIdentity { segment: id, base_lsn, .. } = segment.identity;
         assert!(end <= base_lsn, "segments follow each other");
-        self.spans.back_mut().expect("there is always a segment").end = end;
-        self.spans.push_back(SegmentSpan { id, base_lsn, end: base_lsn });
+        let before = self.spans.back_mut().expect("there is always a segment");
+        (before.end, before.ended) = (end, ended);
+        self.spans.push_back(SegmentSpan { id, base_lsn, end: base_lsn, ended });
         self.open.push_back(segment);
     }
 

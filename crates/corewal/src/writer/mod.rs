@@ -39,7 +39,7 @@ use crate::group::Pending;
 use crate::layout::Layout;
 use crate::options::Tuning;
 use crate::planted::Planted;
-use crate::scan::LogIdentity;
+use crate::scan::{Coverage, LogIdentity};
 use crate::segments::{Want, Workshop};
 
 pub(crate) use files::OpenSegment;
@@ -82,6 +82,8 @@ pub struct Writer<S: Storage = FileStorage> {
     finished_end: Lsn,
     opening: Opening,
     epoch: Epoch,
+    /// Which epochs count as ended in the log.
+    coverage: Coverage,
     sequence: Sequence,
     timestamp: TimestampNs,
     last_sync: Option<TimestampNs>,
@@ -141,6 +143,7 @@ pub(crate) struct TakeUp<S: Storage> {
     pub(crate) start: Lsn,
     pub(crate) opening: Opening,
     pub(crate) epoch: Epoch,
+    pub(crate) coverage: Coverage,
     pub(crate) sequence: Sequence,
     pub(crate) timestamp: TimestampNs,
     pub(crate) planted: Planted,
@@ -196,6 +199,7 @@ impl<S: Storage> Writer<S> {
             finished_end: end,
             opening: take_up.opening,
             epoch: take_up.epoch,
+            coverage: take_up.coverage,
             sequence: take_up.sequence,
             timestamp: take_up.timestamp,
             last_sync: None,

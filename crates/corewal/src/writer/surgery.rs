@@ -119,7 +119,7 @@ impl<S: Storage> Writer<S> {
         assert!(self.start < to);
         // What ended in the released part goes into the record that replaces
         // it; what a rollback took back does not.
-        let ended = survey(&self.layout, self.log, to)?.coverage.newest_named();
+        let ended = self.files.spans()[count - 1].ended;
         self.push(&Record::Release { to, epoch: ended })?;
         self.sync()?;
         self.start = to;
