@@ -140,11 +140,12 @@ fn a_reader_beside_a_live_writer_sees_whole_epochs_only() {
                 Err(Error::NotAStore { .. }) => continue,
                 Err(error) => panic!("{error}"),
             };
-            looks += 1;
             let views = reader.replay(Recover::CompleteEpoch, |_| Keyed::default()).unwrap();
             let rounds: Vec<_> = views.iter().map(|view| view.offsets.get("round").cloned()).collect();
             assert_eq!(rounds[0], rounds[1], "one cut over both cores");
+            // The writer may not have got to its first round yet.
             let Some(round) = &rounds[0] else { continue };
+            looks += 1;
             let number = u64::from_le_bytes(round.as_slice().try_into().unwrap());
             assert!(number >= newest, "what was seen stays seen");
             newest = number;
