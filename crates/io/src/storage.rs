@@ -82,6 +82,22 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// [`io::ErrorKind::InvalidInput`].
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Self::File>;
 
+    /// Waits until no write of an earlier owner is under way on the file at
+    /// `path`: one that a process had handed to the kernel when it was killed
+    /// may reach the medium after the process, and its locks, are gone. To be
+    /// called under the lock of the whole, before the file is read, and while
+    /// nobody has it open for writing. A missing file is no error.
+    ///
+    /// Where writes end with those who make them there is nothing to wait for.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::TimedOut`] if it takes too long.
+    fn quiesce(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Ok(())
+    }
+
     /// The file's length in bytes.
     fn len(&self, file: &Self::File) -> io::Result<u64>;
 

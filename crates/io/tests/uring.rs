@@ -12,7 +12,9 @@ use std::process::Command;
 
 use common::{BLOCK, block_write, blocks, run, write_durably};
 use corewal_io::io_uring::{IoUring, opcode, types::Fd};
-use corewal_io::{BLOCK_SIZE, Backend, FileIo, FileStorage, OpenMode, OsFile, Ring, Storage, StorageIo, Wait};
+use corewal_io::{
+    AlignedBuf, BLOCK_SIZE, Backend, FileIo, FileStorage, OpenMode, Operation, OsFile, Ring, Storage, StorageIo, Wait,
+};
 
 /// A ring, or the end of the test where there is none to be had.
 macro_rules! ring_or_return {
@@ -415,4 +417,52 @@ fn the_raw_limit_is_measured() {
             Err(error) => println!("skipped: {error}"),
         }
     }
+}
+
+/// A process that is killed leaves its writes to the kernel. Its locks go with
+/// it, so the next owner could read and write before the last of them lands.
+#[test]
+fn writes_of_a_killed_process_are_waited_for() {
+    const VARIABLE: &str = "COREWAL_IO_TEST_KILLED";
+    const LEN: usize = 64 << 20;
+    const PART: usize = 1 << 20;
+    let test = "writes_of_a_killed_process_are_waited_for";
+    let storage = FileStorage::new();
+    if let Some(dir) = std::env::var_os(VARIABLE) {
+        let file = storage.open(&Path::new(&dir).join("a"), OpenMode::ReadWrite).unwrap();
+        let mut io = storage.io(0).unwrap();
+        for offset in (0..LEN).step_by(PART) {
+            let mut buffer = AlignedBuf::new(PART);
+            buffer.fill(7);
+            let (file, offset, range) = (file.clone(), offset as u64, 0..PART);
+            io.submit(Operation::Write { file, offset, buffer, range, data_sync: true }).unwrap();
+        }
+        // SAFETY: takes numbers only, and ends this very process.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        unreachable!("killed");
+    }
+    let (mut waited, mut late) = (0, 0);
+    for _ in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let file = storage.open(&path, OpenMode::CreateNew).unwrap();
+        if !storage.write_path(&file).direct {
+            println!("skipped: {}", storage.write_path(&file));
+            return;
+        }
+        storage.zero(&file, 0, LEN as u64).unwrap();
+        storage.settle(&file, 0).unwrap();
+        drop(file);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let status = command.args(["--exact", test]).env(VARIABLE, dir.path()).output().unwrap().status;
+        assert!(!status.success());
+        let before = fs::read(&path).unwrap();
+        storage.quiesce(&path).unwrap();
+        let after = fs::read(&path).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(fs::read(&path).unwrap() == after, "a write landed after the wait for it");
+        waited += usize::from(before != after);
+        late += after.iter().step_by(PART).filter(|&&byte| byte == 0).count();
+    }
+    println!("{waited} of 3 files changed behind the death of their writer; {late} writes never happened");
 }

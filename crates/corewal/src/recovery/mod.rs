@@ -145,6 +145,12 @@ fn survey_settled<S: Storage>(
     planted: Planted,
 ) -> Result<(Survey, Duration)> {
     let began = clock.now();
+    // A write that a killed process had under way must not land on what this
+    // opening is about to read, or to write.
+    for segment in layout.list_segments(log.core)?.unwrap_or_default() {
+        let path = layout.segment(log.core, segment);
+        layout.storage.quiesce(&path).map_err(|error| Error::io("wait for the writes under way to", &path, error))?;
+    }
     let mut found = survey(layout, log, Lsn(u64::MAX))?;
     if !planted.tail_not_settled() && !settle::settle(layout, log, &found)? {
         found = survey(layout, log, Lsn(u64::MAX))?;

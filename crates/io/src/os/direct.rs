@@ -50,7 +50,55 @@ pub(super) fn open(file: &File, path: &Path, mode: OpenMode) -> io::Result<Direc
     if alignment == Alignment::Unknown && !reads_a_block(&direct)? {
         return Ok(NONE);
     }
-    Ok(if writable { Direct::Open(direct) } else { Direct::Possible })
+    if !writable {
+        return Ok(Direct::Possible);
+    }
+    mark_in_use(&direct)?;
+    Ok(Direct::Open(direct))
+}
+
+/// Marks the descriptor that writes go by. The lock belongs to the open file
+/// description (`flock(2)`), which the kernel keeps for as long as an operation
+/// of io_uring on it is under way, also when the process that began it has been
+/// killed. So [`quiesce`] can wait for the last of them.
+#[cfg(target_os = "linux")]
+fn mark_in_use(direct: &File) -> io::Result<()> {
+    use rustix::fs::{FlockOperation, flock};
+    use rustix::io::Errno;
+
+    match flock(direct, FlockOperation::NonBlockingLockShared) {
+        // A file system without locks cannot tell.
+        Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until no descriptor that [`mark_in_use`] has marked is left.
+#[cfg(target_os = "linux")]
+pub(super) fn quiesce(file: &File) -> io::Result<()> {
+    use std::time::Duration;
+
+    use rustix::fs::{FlockOperation, flock};
+    use rustix::io::Errno;
+
+    const PAUSE: Duration = Duration::from_millis(1);
+    const PATIENCE: u32 = 30_000;
+
+    for _ in 0..PATIENCE {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            // Freed when the caller closes it.
+            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "writes of a process that is gone have been under way for 30 s"))
+}
+
+/// See the Linux version: plain calls end with the process that makes them.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn quiesce(_file: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// See the Linux version.

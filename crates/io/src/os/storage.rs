@@ -150,6 +150,14 @@ impl Storage for FileStorage {
         Ok(OsFile::new(file, direct, durable_writes, path))
     }
 
+    fn quiesce(&self, path: &Path) -> io::Result<()> {
+        match open::file(path, OpenMode::Read) {
+            Ok(file) => direct::quiesce(&file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn len(&self, file: &OsFile) -> io::Result<u64> {
         file.len()
     }
