@@ -138,11 +138,12 @@ impl<S: Storage> Workshop<S> {
     /// segment; the next opening takes care of them.
     pub(crate) fn take_back(&self, released: &[SegmentId]) -> Result<()> {
         let mut kept = Vec::new();
-        for &segment in released {
+        // The newest are the largest.
+        for &segment in released.iter().rev() {
             let path = self.layout.segment(self.core(), segment);
-            if self.spares().len() + kept.len() < SPARES_MAX {
+            if kept.len() < SPARES_MAX {
                 self.layout.rename(&path, &self.layout.spare(self.core(), segment))?;
-                kept.push(segment);
+                kept.insert(0, segment);
             } else {
                 self.layout.remove_if_there(&path)?;
             }
@@ -150,7 +151,15 @@ impl<S: Storage> Workshop<S> {
         // Before anything is written to them: under its old name a file with
         // another header would be a foreign segment.
         self.layout.sync_dir(&self.layout.core_dir(self.core()))?;
-        self.spares().extend(kept);
+        let outgrown = {
+            let mut spares = self.spares();
+            spares.extend(kept);
+            let surplus = spares.len().saturating_sub(SPARES_MAX);
+            spares.drain(..surplus).collect::<Vec<_>>()
+        };
+        for number in outgrown {
+            self.layout.remove_if_there(&self.layout.spare(self.core(), number))?;
+        }
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use crate::{AlignedBuf, BLOCK_SIZE, Storage};
 
@@ -26,13 +27,13 @@ pub(crate) fn check(offset: u64, buffer: &AlignedBuf, range: &Range<usize>) -> i
 
 /// Writes zeros, a mebibyte at a time: [`Storage::zero`].
 pub(crate) fn zeros<S: Storage>(storage: &S, file: &S::File, offset: u64, len: u64) -> io::Result<()> {
-    const CHUNK: u64 = 1 << 20;
-    let chunk = |left: u64| usize::try_from(left.min(CHUNK)).expect("a mebibyte at most");
-    let zeros = AlignedBuf::new(chunk(len));
+    const CHUNK: usize = 1 << 20;
+    // Kept: clearing a buffer each time takes as long as copying it to a disk.
+    static ZEROS: LazyLock<AlignedBuf> = LazyLock::new(|| AlignedBuf::new(CHUNK));
     let mut done = 0;
     while done < len {
-        let part = chunk(len - done);
-        storage.write_at(file, offset + done, &zeros, 0..part)?;
+        let part = usize::try_from(len - done).map_or(CHUNK, |left| left.min(CHUNK));
+        storage.write_at(file, offset + done, &ZEROS, 0..part)?;
         done += part as u64;
     }
     assert_eq!(done, len);

@@ -437,8 +437,9 @@ fn writes_of_a_killed_process_are_waited_for() {
             let (file, offset, range) = (file.clone(), offset as u64, 0..PART);
             io.submit(Operation::Write { file, offset, buffer, range, data_sync: true }).unwrap();
         }
+        let itself = i32::try_from(std::process::id()).unwrap();
         // SAFETY: takes numbers only, and ends this very process.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        unsafe { libc::kill(itself, libc::SIGKILL) };
         unreachable!("killed");
     }
     let (mut waited, mut late) = (0, 0);

@@ -67,7 +67,9 @@ pub(super) fn half_load(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
             log.trim()?;
         }
         under_way.settle(log.writer.poll()?);
-        std::hint::spin_loop();
+        // A thread that spins keeps the kernel's own threads, which end its
+        // writes, off its CPU.
+        std::thread::yield_now();
     }
     while !under_way.is_empty() {
         under_way.settle(log.writer.wait()?);
