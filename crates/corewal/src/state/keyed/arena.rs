@@ -3,7 +3,7 @@
 
 /// Bytes of a chunk. The unit in which room is taken and given back, so also
 /// the most that is moved at once. Tests fill many.
-pub(super) const CHUNK_LEN: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
+pub(super) const CHUNK_LEN: usize = if cfg!(test) { 1 << 10 } else { 64 << 10 };
 /// From this size on an entry gets a chunk of its own, to leave less room
 /// unused at the ends of chunks.
 const LARGE: usize = CHUNK_LEN / 8;
