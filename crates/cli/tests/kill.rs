@@ -61,6 +61,8 @@ struct Case<'a> {
     cores: u64,
     expected: &'a BTreeMap<String, String>,
     random: fastrand::Rng,
+    /// The machine lets this user have io_uring.
+    has_ring: bool,
     kills: u64,
     passes: u64,
     resumed: u64,
@@ -72,7 +74,8 @@ impl<'a> Case<'a> {
         let line =
             format!("ingest --json --key key --reduce {reduce} --epoch-every 5ms --rejects rejects.txt input.ndjson");
         let random = fastrand::Rng::with_seed(cores);
-        Self { input, line, cores, expected, random, kills: 0, passes: 0, resumed: 0, refused: 0 }
+        let has_ring = common::has_ring();
+        Self { input, line, cores, expected, random, has_ring, kills: 0, passes: 0, resumed: 0, refused: 0 }
     }
 
     fn run(mut self, kills: u64) -> Self {
@@ -92,7 +95,10 @@ impl<'a> Case<'a> {
         world.file("input.ndjson", &self.input.text);
         let first = format!("{} --cores {}", self.line, self.cores);
         loop {
-            let mut child = world.command(&first).spawn().unwrap();
+            // Each life writes in a way of its own.
+            let way = ["auto", "uring", "blocking", "buffered"][self.random.usize(..4)];
+            let way = if way == "uring" && !self.has_ring { "auto" } else { way };
+            let mut child = world.command(&format!("{first} --io {way}")).spawn().unwrap();
             if self.kills < kills {
                 std::thread::sleep(within.mul_f64(self.random.f64()));
                 let ended = child.try_wait().unwrap().is_some();

@@ -24,6 +24,19 @@ fn a_few_kills_break_nothing_and_are_told() {
 }
 
 #[test]
+fn every_way_of_writing_keeps_its_promises_under_kills() {
+    for way in ["uring", "blocking", "buffered"] {
+        if way == "uring" && !common::has_ring() {
+            println!("uring: skipped, the machine refuses it");
+            continue;
+        }
+        let json = World::new().run(&format!("torture --kills 12 --cores 2 --io {way} --json")).json();
+        assert_eq!((&json["ok"], &json["kills"]), (&true.into(), &12.into()), "{way}: {json}");
+        assert!(json["epochs_acknowledged"].as_u64().unwrap() > 0, "{way}: {json}");
+    }
+}
+
+#[test]
 fn it_ends_when_its_time_is_over() {
     let began = std::time::Instant::now();
     let json = World::new().run("torture --kills 100000 --duration 300ms --json").json();

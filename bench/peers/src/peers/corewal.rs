@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use corewal::io::FileStorage;
+use corewal::io::{Backend, FileStorage};
 use corewal::{Change, Commit, Options, Recover, Shard, State, Writer};
 
 use super::{Keeps, Kind, Log, Peer, Pipeline};
@@ -12,18 +12,24 @@ use crate::data::Check;
 /// How bytes reach the disk.
 #[derive(Clone, Copy)]
 enum Way {
-    /// What a user gets who asks for nothing.
+    /// What a user gets who asks for nothing: io_uring, past the page cache.
     Default,
+    /// Plain calls, past the page cache.
+    Blocking,
+    /// Plain calls, through the page cache: as most peers write.
+    Buffered,
 }
 
 fn storage(way: Way) -> FileStorage {
     match way {
         Way::Default => FileStorage::new(),
+        Way::Blocking => FileStorage::new().backend(Backend::Blocking),
+        Way::Buffered => FileStorage::new().backend(Backend::Blocking).direct(false),
     }
 }
 
 pub(super) fn peers() -> Vec<Peer> {
-    vec![Peer {
+    let default = Peer {
         name: "corewal",
         version: "this tree",
         kind: Kind::Corewal,
@@ -34,7 +40,20 @@ pub(super) fn peers() -> Vec<Peer> {
         rust: true,
         shared: None,
         store: Some((|dir, _| Ok(Box::new(Store { shard: keyed(Way::Default, dir)? })), read_store)),
-    }]
+    };
+    let blocking = Peer {
+        name: "corewal, blocking",
+        log: |dir, _| Ok(Box::new(open(Way::Blocking, dir)?)),
+        store: Some((|dir, _| Ok(Box::new(Store { shard: keyed(Way::Blocking, dir)? })), read_store)),
+        ..default.clone()
+    };
+    let buffered = Peer {
+        name: "corewal, buffered",
+        log: |dir, _| Ok(Box::new(open(Way::Buffered, dir)?)),
+        store: Some((|dir, _| Ok(Box::new(Store { shard: keyed(Way::Buffered, dir)? })), read_store)),
+        ..default.clone()
+    };
+    vec![default, blocking, buffered]
 }
 
 fn options() -> Options {

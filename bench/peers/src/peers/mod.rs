@@ -92,6 +92,7 @@ type ReadLog = fn(&Path, Check) -> Result<Check>;
 pub(crate) type OpenShared = fn(&Path) -> Result<Box<dyn Shared>>;
 
 /// One row of the table.
+#[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,

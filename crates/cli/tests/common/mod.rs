@@ -138,3 +138,11 @@ pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 pub(crate) fn is_store(dir: &Path) -> bool {
     dir.join("MANIFEST").exists()
 }
+
+/// Whether this machine lets its users have io_uring. (A container may not.)
+#[allow(dead_code, reason = "not every test asks")]
+pub(crate) fn has_ring() -> bool {
+    use corewal::io::{Backend, FileStorage, Storage};
+
+    FileStorage::new().backend(Backend::Uring).io(0).is_ok()
+}

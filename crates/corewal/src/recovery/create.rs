@@ -126,12 +126,19 @@ fn settle_way<S: Storage>(layout: &Layout<S>) -> Result<()> {
 /// is a damaged store, not an empty place.
 pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
     let path = layout.manifest();
-    let Some(bytes) = layout.read_small(&path, MANIFEST_MAX_LEN)? else {
-        return Err(match logs_in(layout)? {
-            0 => Error::NotAStore { path: layout.dir.clone(), why: "it has no MANIFEST" },
-            logs => manifest_damage(path, format!("the manifest is absent, though there are {logs} log(s)")),
-        });
-    };
+    let mut bytes = layout.read_small(&path, MANIFEST_MAX_LEN)?;
+    if bytes.is_none() {
+        let logs = logs_in(layout)?;
+        if logs == 0 {
+            return Err(Error::NotAStore { path: layout.dir.clone(), why: "it has no MANIFEST" });
+        }
+        // A store that was made in between has one by now: it comes first.
+        bytes = layout.read_small(&path, MANIFEST_MAX_LEN)?;
+        if bytes.is_none() {
+            return Err(manifest_damage(path, format!("the manifest is absent, though there are {logs} log(s)")));
+        }
+    }
+    let bytes = bytes.expect("read above");
     match Manifest::decode(&bytes) {
         Ok(manifest) => {
             if manifest.state == ManifestState::Creating {
