@@ -148,8 +148,9 @@ impl UringIo {
         Ok(())
     }
 
-    /// Hands an entry to the kernel at once, so that its work begins; several
-    /// in a row cost no more CPU each than if they were handed over together.
+    /// Hands an entry to the kernel at once, so that its work begins though
+    /// nobody may poll for a while. (What that costs where many are handed over
+    /// in a row stands in docs/PERFORMANCE.md.)
     ///
     /// The file is named by its descriptor. In the ring's own table it would
     /// save at most 0.1 µs, and the table would keep a removed file's blocks.
