@@ -48,6 +48,11 @@ impl<S: Storage> Workshop<S> {
         Self { layout, log, spares: Mutex::default(), planted }
     }
 
+    /// The store's directory.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.layout.dir
+    }
+
     fn core(&self) -> CoreId {
         self.log.core
     }

@@ -257,8 +257,18 @@ impl<S: Storage> Core<'_, S> {
         let last = survey.segments.last().expect("a log that opens has a segment");
         assert_eq!(last.id, place.segment, "the verdict found the successor of a sealed segment whole");
         let mut active = self.open_segment(place.segment, place.base_lsn)?;
-        // In a file that was cut short by hand a seal still needs its block.
-        active.capacity = active.capacity.max(place.offset + BLOCK_LEN as u64);
+        let path = self.segment(place.segment);
+        // A file that was cut short by hand gets its last block back, and room
+        // for a seal: the next segment's base says how long this file is.
+        let (len, seal_end) = (self.layout.len(&active.file, &path)?, place.offset + BLOCK_LEN as u64);
+        active.capacity = active.capacity.max(seal_end);
+        if len < active.capacity {
+            let from = len / BLOCK_LEN as u64 * BLOCK_LEN as u64;
+            let from = from.max(place.offset);
+            let zeroed = self.layout.storage.zero(&active.file, from, active.capacity - from);
+            zeroed.map_err(|error| Error::io("extend", &path, error))?;
+            self.layout.settle(&active.file, from, &path)?;
+        }
         Ok(active)
     }
 

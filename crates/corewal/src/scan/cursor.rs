@@ -148,6 +148,11 @@ impl<S: Storage> Window<S> {
         }
     }
 
+    /// Length of the file.
+    pub(crate) fn len(&self, layout: &Layout<S>) -> Result<u64> {
+        layout.len(&self.file, &layout.segment(self.core, self.segment))
+    }
+
     /// Up to `len` bytes at `offset`, fewer only at the end of the file.
     pub(crate) fn at(&mut self, layout: &Layout<S>, offset: u64, len: usize) -> Result<&[u8]> {
         let within = offset >= self.start && offset + len as u64 <= self.start + self.filled as u64;

@@ -30,7 +30,7 @@ pub(crate) struct Evidence {
     pub(crate) until: u64,
     /// Later segments that were made ready and never written to.
     pub(crate) ready: Vec<SegmentSpan>,
-    /// The segment that is foreign or newer, and why.
+    /// The segment that is foreign, newer or cut short, and why.
     pub(crate) detail: Option<(SegmentId, String)>,
 }
 
@@ -42,12 +42,14 @@ pub(crate) fn search<S: Storage>(
     later: &[SegmentId],
 ) -> Result<Evidence> {
     let mut evidence = Evidence::nothing();
+    let mut len = 0;
     let identity = |segment, base_lsn| SegmentIdentity { log_id: log.log_id, core: log.core, segment, base_lsn };
     if let Some(mut window) = Window::open(layout, log.core, place.segment, Vec::new())? {
         // Its header was judged on the way here, unless it is where it stopped.
         let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
         let recycled = header.is_ok_and(|header| header.recycled);
         let identity = identity(place.segment, place.base_lsn);
+        len = window.len(layout)?;
         evidence.until = search_segment(layout, window, identity, recycled, place.offset, &mut evidence)?;
     }
     for &segment in later {
@@ -64,6 +66,15 @@ pub(crate) fn search<S: Storage>(
                 if found.log_id == log.log_id && found.core == log.core && found.segment == segment =>
             {
                 let before = evidence.bytes;
+                // Its base was fixed when it was made: where the file before
+                // it ended.
+                if segment == place.segment.next() && found.base_lsn.0.saturating_sub(place.base_lsn.0) > len {
+                    let detail = format!(
+                        "the file has {len} bytes, and segment {segment} was made behind one of {}",
+                        found.base_lsn.0 - place.base_lsn.0
+                    );
+                    evidence.worst(Behind::CutShort, place.segment, detail);
+                }
                 search_segment(layout, window, found, recycled, BLOCK_LEN as u64, &mut evidence)?;
                 if evidence.bytes == before {
                     evidence.ready.push(SegmentSpan {
@@ -103,7 +114,7 @@ impl Evidence {
     }
 
     fn worst(&mut self, behind: Behind, segment: SegmentId, detail: String) {
-        if !matches!(self.behind, Behind::Foreign | Behind::Newer) {
+        if matches!(self.behind, Behind::Nothing | Behind::Leftover) {
             self.behind = behind;
             self.detail = Some((segment, detail));
         }

@@ -356,9 +356,11 @@ impl Survey {
             damage.path = layout.segment(self.core, first.id);
             damage.detail = "the log begins here, but nothing says that what came before was released".into();
         } else if let Some((segment, detail)) = &self.evidence.detail {
-            damage.segment = Some(*segment);
-            damage.offset = 0;
-            damage.path = layout.segment(self.core, *segment);
+            if *segment != place.segment {
+                damage.segment = Some(*segment);
+                damage.offset = 0;
+                damage.path = layout.segment(self.core, *segment);
+            }
             damage.detail.clone_from(detail);
         }
         Some(damage)

@@ -84,17 +84,19 @@ pub(crate) enum Behind {
     Foreign,
     /// A segment of a newer version.
     Newer,
+    /// The next segment, which was made behind a longer file than there is.
+    CutShort,
 }
 
 type Row = (&'static [StopClass], &'static [bool], &'static [Behind], Verdict);
 
-use Behind::{Foreign, Leftover, Newer, Nothing};
+use Behind::{CutShort, Foreign, Leftover, Newer, Nothing};
 use StopClass::{
     BadFrame, BadHeader, BadRecords, EndOfFile, ForeignHeader, Former, Limit, NewerHeader, NextMissing, Stale,
     Unjoined, Zeroed,
 };
 
-const ANY: &[Behind] = &[Nothing, Leftover, Foreign, Newer];
+const ANY: &[Behind] = &[Nothing, Leftover, Foreign, Newer, CutShort];
 const EITHER: &[bool] = &[false, true];
 /// Where the log may simply end.
 const ENDS: &[StopClass] = &[Limit, EndOfFile, Zeroed, Stale, Former, BadFrame];
@@ -112,6 +114,8 @@ const TABLE: &[Row] = &[
     // A file that does not belong here is a person's doing, not a crash's.
     (ENDS, EITHER, &[Foreign], Verdict::Foreign),
     (ENDS, EITHER, &[Newer], Verdict::Unsupported),
+    // A segment's file has its whole length before the next one is made.
+    (ENDS, EITHER, &[CutShort], Verdict::Corrupt),
     // What was durable here is gone.
     (ENDS, &[true], &[Nothing, Leftover], Verdict::Corrupt),
     // The end of the log, and what a crash leaves behind it.
@@ -157,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_input_has_exactly_one_row() {
-        assert_eq!(inputs().count(), 96);
+        assert_eq!(inputs().count(), 120);
         for (stop, proven, behind) in inputs() {
             let rows = TABLE.iter().filter(|row| matches(row, stop, proven, behind)).count();
             assert_eq!(rows, 1, "{stop:?} proven={proven} {behind:?}");

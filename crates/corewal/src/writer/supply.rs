@@ -26,6 +26,7 @@ struct Job<S: Storage> {
     workshop: Arc<Workshop<S>>,
     task: Task,
     mailbox: Arc<Mailbox<S>>,
+    answered: bool,
 }
 
 #[derive(Debug)]
@@ -70,16 +71,33 @@ impl<S: Storage> Drop for Crew<S> {
 }
 
 impl<S: Storage> Job<S> {
-    fn run(self, stop: &AtomicBool) {
-        let Self { workshop, task, mailbox } = self;
-        match task {
-            Task::Make(want) if !stop.load(Ordering::Relaxed) => mailbox.put(workshop.make(want, stop)),
+    fn run(mut self, stop: &AtomicBool) {
+        match &self.task {
+            Task::Make(want) if !stop.load(Ordering::Relaxed) => {
+                let made = self.workshop.make(*want, stop);
+                self.answer(made);
+            }
             Task::Make(_) => {}
             Task::TakeBack(segments) => {
-                if let Err(error) = workshop.take_back(&segments) {
-                    mailbox.complain(error);
+                if let Err(error) = self.workshop.take_back(segments) {
+                    self.mailbox.complain(error);
                 }
             }
+        }
+    }
+
+    fn answer(&mut self, made: Result<OpenSegment<S::File>>) {
+        self.answered = true;
+        self.mailbox.put(made);
+    }
+}
+
+impl<S: Storage> Drop for Job<S> {
+    /// A writer may be waiting: it gets an answer also from a thread that died.
+    fn drop(&mut self) {
+        if matches!(self.task, Task::Make(_)) && !self.answered {
+            let gone = std::io::Error::other("the thread that makes segments has stopped");
+            self.answer(Err(Error::io("make a segment in", self.workshop.dir(), gone)));
         }
     }
 }
@@ -256,9 +274,11 @@ impl<S: Storage> Supply<S> {
     }
 
     fn order(&self, task: Task) {
-        let job = Job { workshop: Arc::clone(&self.workshop), task, mailbox: Arc::clone(&self.mailbox) };
+        let (workshop, mailbox) = (Arc::clone(&self.workshop), Arc::clone(&self.mailbox));
+        let job = Job { workshop, task, mailbox, answered: false };
         match &self.crew.jobs {
-            Some(jobs) => jobs.send(job).unwrap_or_else(|_| unreachable!("the thread lives as long as the crew")),
+            // A job that finds nobody answers for itself.
+            Some(jobs) => drop(jobs.send(job)),
             None => job.run(&self.crew.stop),
         }
     }
@@ -272,5 +292,46 @@ impl<S: Storage> Supply<S> {
                 Err(error) => Next::Failed(want, error),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use corewal_format::{CoreId, LogId, Lsn};
+    use corewal_io::SimStorage;
+
+    use super::*;
+    use crate::layout::Layout;
+    use crate::planted::Planted;
+    use crate::scan::LogIdentity;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a bound on waiting, should it hang")]
+    fn a_thread_that_died_fails_the_segment_and_leaves_nobody_waiting() {
+        let crew = Crew::<SimStorage>::background().unwrap();
+        // What a panic on the thread comes to: its end of the channel is gone.
+        let (jobs, orders) = channel();
+        drop(orders);
+        let crew = Arc::new(Crew {
+            jobs: Some(jobs),
+            stop: Arc::default(),
+            thread: {
+                drop(crew);
+                None
+            },
+        });
+        let layout = Layout::new(SimStorage::default(), std::path::Path::new("/db"));
+        let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1 };
+        let want = Want { segment: SegmentId(1), base_lsn: Lsn(4096), capacity: 8192 };
+        let mut supply = Supply::new(crew, Workshop::new(layout, log, Planted::default()), None, want);
+        let began = Instant::now();
+        assert!(supply.ready(8192).unwrap().is_none());
+        supply.flush();
+        supply.wait();
+        let error = supply.ready(8192).unwrap_err();
+        assert!(error.to_string().contains("has stopped"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
 }

@@ -15,8 +15,9 @@ fn manifest() -> PathBuf {
     Path::new(DIR).join(name::MANIFEST)
 }
 
-/// Judges a copy whose file is as long as asked for.
-fn truncate_each(world: &World, path: &Path, tally: &mut Tally) -> Vec<usize> {
+/// Judges copies whose file is cut to each length, and which lost the segment
+/// that waits behind the log's last as well, if `alone`.
+fn truncate_each(world: &World, path: &Path, alone: bool, tally: &mut Tally) -> Vec<usize> {
     let bytes = world.read(path);
     let lengths: Vec<usize> = match place_of(path) {
         Some(_) => (0..bytes.len()).step_by(512).collect(),
@@ -24,7 +25,11 @@ fn truncate_each(world: &World, path: &Path, tally: &mut Tally) -> Vec<usize> {
     };
     let judged = world.judge_all(lengths.len(), |number| {
         let cut = bytes[..lengths[number]].to_vec();
-        world.judge(|disk| disk.write_file(path, cut))
+        world.judge(|disk| {
+            disk.write_file(path, cut);
+            let ready = world.ready().into_iter().filter(|_| alone);
+            ready.for_each(|path| assert!(disk.remove_file_durably(&path)));
+        })
     });
     let mut unnoticed = Vec::new();
     for (len, judgement) in lengths.into_iter().zip(judged) {
@@ -41,15 +46,28 @@ fn every_truncation_of_a_store_closed_at_a_complete_epoch_is_noticed() {
     let world = World::closed(Recover::CompleteEpoch);
     let mut tally = Tally::default();
     for path in world.files() {
-        truncate_each(&world, &path, &mut tally);
+        truncate_each(&world, &path, false, &mut tally);
     }
     tally.print("closed store, complete epoch, truncated files");
     // The other core's log says that the epoch was complete.
     assert_eq!(tally.different, [] as [String; 0]);
 }
 
+/// The segment that waits behind the log's last one was made behind a file of
+/// the full length.
 #[test]
-fn a_truncation_goes_unnoticed_only_if_it_takes_the_end_with_all_its_evidence() {
+fn every_truncation_of_a_crashed_store_is_noticed() {
+    let world = World::crashed(Recover::Latest);
+    let mut tally = Tally::default();
+    for path in segments(&world) {
+        truncate_each(&world, &path, false, &mut tally);
+    }
+    tally.print("crashed store, own commits, truncated files");
+    assert_eq!(tally.different, [] as [String; 0]);
+}
+
+#[test]
+fn without_a_next_segment_a_truncation_goes_unnoticed_if_it_takes_the_end_with_all_its_evidence() {
     let world = World::crashed(Recover::Latest);
     let mut tally = Tally::default();
     for core in 0..2 {
@@ -58,13 +76,13 @@ fn a_truncation_goes_unnoticed_only_if_it_takes_the_end_with_all_its_evidence() 
         let proven = all.iter().map(|frame| frame.durable).max().unwrap();
         for path in &segments {
             let frames = frames_of(&world.read(path));
-            for len in truncate_each(&world, path, &mut tally) {
+            for len in truncate_each(&world, path, true, &mut tally) {
                 let lost = frames.iter().find(|frame| frame.offset + frame.len > len).expect("nothing is lost");
                 assert!(lost.lsn >= proven, "{} cut to {len} loses what is proven durable", path.display());
             }
         }
     }
-    tally.print("crashed store, own commits, truncated files");
+    tally.print("crashed store, own commits, truncated files, no next segment");
     for case in &tally.different {
         println!("  not detectable: {case}");
     }
@@ -198,29 +216,33 @@ fn a_manifest_that_is_absent_or_of_another_store_is_noticed() {
     }
 }
 
-/// A copy of a file from the store's own past: intact, and too short.
+/// A copy of a file from the store's own past, intact and too short, or as long
+/// as it should be with zeros behind.
 #[test]
 fn a_segment_put_back_from_the_past_is_noticed_if_anything_proves_what_is_gone() {
-    for (world, noticed) in [(World::closed(Recover::CompleteEpoch), true), (World::crashed(Recover::Latest), false)] {
-        let mut tally = Tally::default();
-        for core in 0..2 {
-            let segments = world.segments(core);
-            let last = segments.last().unwrap();
-            let bytes = world.read(last);
-            for frame in frames_of(&bytes) {
-                let past = bytes[..frame.offset].to_vec();
-                let judgement = world.judge(|disk| disk.write_file(last, past));
-                tally.count(
-                    || format!("{} as it was {} bytes long: {SUFFIX}", last.display(), frame.offset),
-                    &judgement,
-                );
+    for (world, whole) in [(World::closed(Recover::CompleteEpoch), true), (World::crashed(Recover::Latest), false)] {
+        for padded in [false, true] {
+            let mut tally = Tally::default();
+            for core in 0..2 {
+                let segments = world.segments(core);
+                let last = segments.last().unwrap();
+                let bytes = world.read(last);
+                for frame in frames_of(&bytes) {
+                    let mut past = bytes[..frame.offset].to_vec();
+                    past.resize(if padded { bytes.len() } else { past.len() }, 0);
+                    let judgement = world.judge(|disk| disk.write_file(last, past));
+                    tally.count(
+                        || format!("{} as it was {} bytes long: {SUFFIX}", last.display(), frame.offset),
+                        &judgement,
+                    );
+                }
             }
+            tally.print(if padded { "last segments of the past" } else { "last segments of the past, too short" });
+            for case in &tally.different {
+                println!("  not detectable: {case}");
+            }
+            assert_eq!(tally.different.is_empty(), whole || !padded);
         }
-        tally.print("last segments put back from the past");
-        for case in &tally.different {
-            println!("  not detectable: {case}");
-        }
-        assert_eq!(tally.different.is_empty(), noticed);
     }
 }
 
