@@ -16,6 +16,10 @@ pub(super) const KEY_LEN: usize = 16;
 /// Bytes of a value, unless a cell says otherwise.
 pub(super) const VALUE_LEN: usize = 100;
 
+/// The size of a writer's buffer, and so of the largest frame of small records:
+/// the library's own.
+pub(super) const BUFFER: usize = 128 << 10;
+
 /// A log of so many bytes is released up to where it is durable, as a program
 /// with checkpoints does: two segments of the usual size, which are then
 /// written over again.

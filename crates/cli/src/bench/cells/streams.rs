@@ -11,13 +11,11 @@ use crate::bench::cell::{DEPTH, TWO_CORES_BATCH};
 use crate::bench::check;
 use crate::bench::figures::Latencies;
 use crate::bench::limits::Limit;
-use crate::bench::work::{Flow, KEY_LEN, Log, VALUE_LEN, stream};
+use crate::bench::work::{BUFFER, Flow, KEY_LEN, Log, VALUE_LEN, stream};
 use crate::exit::Failure;
 
 const BLOCK: usize = 4 << 10;
 const MIB: usize = 1 << 20;
-/// The largest frame of small records: the library's own size of a buffer.
-const BUFFER: usize = 128 << 10;
 
 /// Commits of one record, so many under way.
 pub(super) fn in_flight(stage: &mut Stage<'_>, depth: usize) -> Result<Outcome, Failure> {
