@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Check, KEYS, Records, next};
-use crate::peers::{Keeps, Log, OpenShared, Peer, Pipeline, Setup};
+use crate::peers::{Keeps, Kind, Log, OpenShared, Peer, Pipeline, Setup};
 
 const MIB: u64 = 1 << 20;
 /// Records that are read back in cell R.
@@ -93,6 +93,11 @@ impl Cell {
         !matches!(self, Self::W1 | Self::R | Self::A)
     }
 
+    /// Whether so much is written that it makes a difference whether the log only grows.
+    fn has_steady_state(self) -> bool {
+        matches!(self, Self::S1024 | Self::B)
+    }
+
     fn value_bytes(self) -> usize {
         if self == Self::B { 4096 } else { 100 }
     }
@@ -129,6 +134,9 @@ pub(crate) struct Measure {
 pub(crate) fn measure(peer: &Peer, cell: Cell, dir: &Path, time: Duration) -> Result<Option<Measure>> {
     // What cannot be read back is no log, and all that it is good for is being durable.
     if (peer.read.is_none() && !cell.is_durable()) || (cell == Cell::A && !peer.rust) {
+        return Ok(None);
+    }
+    if peer.kind == Kind::Steady && !cell.has_steady_state() {
         return Ok(None);
     }
     let run = Run { peer, cell, dir, time, records: Records::new(cell.value_bytes()) };
@@ -196,13 +204,14 @@ impl Run<'_> {
 
     /// Closes a log, opens it anew and compares what is in it.
     fn compare(&self, dir: &Path, log: Box<dyn Log>, written: u64) -> Result<Option<u64>> {
+        let kept_from = log.kept_from();
         log.close()?;
         let records = self.records.clone();
         self.read_back(
             dir,
             match self.peer.keeps {
                 Keeps::All => Check::in_order(records, written),
-                Keeps::Tail => Check::tail(records, written),
+                Keeps::Tail => Check::tail(records, written, kept_from),
             },
         )
     }
@@ -315,6 +324,7 @@ impl Run<'_> {
 
     fn stream(&self, batch: u64) -> Result<Measure> {
         let (dir, mut log) = self.open("log")?;
+        log.warm_up()?;
         let (count, took) = self.fill(&mut *log, batch)?;
         let compared = self.compare(&dir, log, count)?;
         let scale = if self.cell == Cell::B { self.records.bytes() } else { 1 };

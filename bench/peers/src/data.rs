@@ -62,7 +62,11 @@ enum Expected {
     /// The same in any order, each once.
     AnyOrder(Vec<bool>),
     /// The last of them: the beginning may be gone.
-    Tail(Option<u64>),
+    Tail {
+        next: Option<u64>,
+        /// The first that comes back is this one or one before it.
+        from: Option<u64>,
+    },
     /// For each key the value of this record; `None` if it was never put.
     Newest(Vec<Option<u64>>),
 }
@@ -88,9 +92,10 @@ impl Check {
         Self::new(records, Expected::AnyOrder(vec![false; written as usize]), written)
     }
 
-    /// The last of `written` records; how many is the peer's affair, and it may be none.
-    pub(crate) fn tail(records: Records, written: u64) -> Self {
-        Self::new(records, Expected::Tail(None), written)
+    /// The last of `written` records: those from `from` on at least. Without it how many is the peer's affair, and it
+    /// may be none.
+    pub(crate) fn tail(records: Records, written: u64, from: Option<u64>) -> Self {
+        Self::new(records, Expected::Tail { next: None, from: from.filter(|from| *from < written) }, written)
     }
 
     /// The newest value of each key.
@@ -114,8 +119,11 @@ impl Check {
             Expected::AnyOrder(seen) => {
                 seen.get_mut(number as usize).and_then(|seen| (!std::mem::replace(seen, true)).then_some(number))
             }
-            Expected::Tail(next) => {
-                let fits = next.is_none_or(|next| next == number);
+            Expected::Tail { next, from } => {
+                let fits = match *next {
+                    Some(next) => next == number,
+                    None => from.is_none_or(|from| number <= from),
+                };
                 *next = Some(number + 1);
                 fits.then_some(number)
             }
@@ -139,12 +147,13 @@ impl Check {
             anyhow::bail!("read back: {wrong}");
         }
         match self.expected {
-            Expected::Tail(next) => ensure!(
-                next.is_none_or(|next| next == self.written),
-                "read back: ends before record {} of {}",
-                next.unwrap_or(0),
-                self.written
-            ),
+            Expected::Tail { next: Some(next), .. } => {
+                ensure!(next == self.written, "read back: ends before record {next} of {}", self.written)
+            }
+            Expected::Tail { from: Some(from), .. } => {
+                anyhow::bail!("read back: nothing of what is kept from {from} on")
+            }
+            Expected::Tail { .. } => {}
             _ => ensure!(self.seen == self.written, "read back: {} of {} records", self.seen, self.written),
         }
         Ok(self.seen)
@@ -171,9 +180,20 @@ mod tests {
         assert!(read(Check::in_order(records.clone(), 3), &[0, 2, 1]).is_err());
         assert_eq!(read(Check::any_order(records.clone(), 3), &[2, 0, 1]).unwrap(), 3);
         assert!(read(Check::any_order(records.clone(), 3), &[2, 2, 1]).is_err());
-        assert_eq!(read(Check::tail(records.clone(), 5), &[3, 4]).unwrap(), 2);
-        assert!(read(Check::tail(records.clone(), 5), &[2, 3]).is_err());
-        assert!(read(Check::tail(records, 5), &[2, 4]).is_err());
+        assert_eq!(read(Check::tail(records.clone(), 5, None), &[3, 4]).unwrap(), 2);
+        assert_eq!(read(Check::tail(records.clone(), 5, None), &[]).unwrap(), 0);
+        assert!(read(Check::tail(records.clone(), 5, None), &[2, 3]).is_err());
+        assert!(read(Check::tail(records, 5, None), &[2, 4]).is_err());
+    }
+
+    #[test]
+    fn a_check_of_an_end_wants_what_was_kept() {
+        let records = Records::new(100);
+        assert_eq!(read(Check::tail(records.clone(), 5, Some(3)), &[3, 4]).unwrap(), 2);
+        assert_eq!(read(Check::tail(records.clone(), 5, Some(3)), &[2, 3, 4]).unwrap(), 3);
+        assert!(read(Check::tail(records.clone(), 5, Some(3)), &[4]).is_err());
+        assert!(read(Check::tail(records.clone(), 5, Some(3)), &[]).is_err());
+        assert_eq!(read(Check::tail(records, 5, Some(5)), &[]).unwrap(), 0);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Report {
     rows: Vec<Row>,
     /// By cell: corewal against the best peer that syncs; above 1 corewal is better.
     against_best: Vec<Option<Best>>,
+    /// The same for corewal in a log whose beginning is released.
+    steady_against_best: Vec<Option<Best>>,
 }
 
 #[derive(Serialize)]
@@ -131,8 +133,10 @@ impl Report {
             })
             .collect();
         let columns = cells.iter().map(|cell| Column { cell: *cell, unit: cell.unit(), meaning: cell.meaning() });
-        let against_best = (0..cells.len()).map(|at| against_best(&rows, cells[at], at)).collect();
-        Self { machine, runs, seconds_per_cell: args.seconds_per_cell, cells: columns.collect(), rows, against_best }
+        let against = |own| (0..cells.len()).map(|at| against_best(&rows, own, cells[at], at)).collect();
+        let (against_best, steady_against_best) = (against(Kind::Corewal), against(Kind::Steady));
+        let (cells, seconds_per_cell) = (columns.collect(), args.seconds_per_cell);
+        Self { machine, runs, seconds_per_cell, cells, rows, against_best, steady_against_best }
     }
 
     /// For a terminal: few enough columns a table to fit.
@@ -199,11 +203,16 @@ impl Report {
             }
             table.push(line);
         }
-        let mut line = vec!["corewal to the best peer".to_owned(), String::new()];
-        line.extend(columns.iter().map(|&at| {
-            self.against_best[at].as_ref().map_or("–".into(), |best| format!("{}× {}", short(best.ratio), best.peer))
-        }));
-        table.push(line);
+        for (name, against) in [("corewal", &self.against_best), ("corewal (steady)", &self.steady_against_best)] {
+            if columns.iter().all(|&at| against[at].is_none()) {
+                continue;
+            }
+            let mut line = vec![format!("{name} to the best peer"), String::new()];
+            line.extend(columns.iter().map(|&at| {
+                against[at].as_ref().map_or("–".into(), |best| format!("{}× {}", short(best.ratio), best.peer))
+            }));
+            table.push(line);
+        }
         table
     }
 
@@ -241,7 +250,7 @@ impl Report {
         }
         notes.push(
             "Every log was opened anew after its measurement and compared record by record with what was written \
-             (what recycles by itself: its end)."
+             (where old segments are recycled: what is still in it)."
                 .into(),
         );
         for row in &self.rows {
@@ -256,8 +265,8 @@ impl Report {
 }
 
 /// corewal against the best peer that syncs, or of which it is not known.
-fn against_best(rows: &[Row], cell: Cell, at: usize) -> Option<Best> {
-    let own = rows.iter().find(|row| row.kind == Kind::Corewal)?.cells[at].median?;
+fn against_best(rows: &[Row], own: Kind, cell: Cell, at: usize) -> Option<Best> {
+    let own = rows.iter().find(|row| row.kind == own)?.cells[at].median?;
     let score = |value: f64| if cell.is_cost() { 1.0 / value } else { value };
     let counts = |row: &&Row| row.kind == Kind::Peer && !(cell.is_durable() && row.syncs == Some(false));
     let best = rows.iter().filter(counts).filter_map(|row| Some((row.name, row.cells[at].median?)));

@@ -1,10 +1,11 @@
 //! corewal itself. One row for each way its storage reaches the disk.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use anyhow::Result;
 use corewal::io::{Backend, FileStorage};
-use corewal::{Change, Commit, Options, Recover, Shard, State, Writer};
+use corewal::{Change, Commit, Lsn, Options, Recover, Shard, State, Writer};
 
 use super::{Keeps, Kind, Log, Peer, Pipeline};
 use crate::data::Check;
@@ -53,7 +54,15 @@ pub(super) fn peers() -> Vec<Peer> {
         store: Some((|dir, _| Ok(Box::new(Store { shard: keyed(Way::Buffered, dir)? })), read_store)),
         ..default.clone()
     };
-    vec![default, blocking, buffered]
+    let steady = Peer {
+        name: "corewal (steady)",
+        kind: Kind::Steady,
+        log: |dir, _| Ok(Box::new(Steady::new(open(Way::Default, dir)?))),
+        keeps: Keeps::Tail,
+        store: None,
+        ..default.clone()
+    };
+    vec![default, steady, blocking, buffered]
 }
 
 fn options() -> Options {
@@ -122,6 +131,102 @@ impl Pipeline for CoreLog {
 
     fn durable(&mut self, wait: bool) -> Result<u64> {
         Ok(if wait { self.writer.wait()? } else { self.writer.poll()? }.get())
+    }
+}
+
+/// A log whose old segments are released behind it, as by a program that has what is in them in a checkpoint elsewhere:
+/// files that were written before are written again.
+struct Steady {
+    log: CoreLog,
+    /// How many records lay before these positions, oldest first; none of them is released.
+    marks: VecDeque<(Lsn, u64)>,
+    records: u64,
+}
+
+impl Steady {
+    /// So many bytes behind what is durable are kept: a segment of the usual size.
+    const KEPT: u64 = 64 << 20;
+    /// The log is shortened when it is so long.
+    const LONG: u64 = 2 * Self::KEPT;
+    /// So much is written beforehand: files of the first, smaller segments are gone, those that go round are whole.
+    const WARM: u64 = 8 * Self::KEPT;
+
+    fn new(log: CoreLog) -> Self {
+        let marks = VecDeque::from([(log.writer.appended_lsn(), 0)]);
+        Self { log, marks, records: 0 }
+    }
+
+    /// Releases what lies behind, between batches.
+    fn trim(&mut self) -> Result<()> {
+        let writer = &self.log.writer;
+        let (start, durable) = (writer.start_lsn().get(), writer.durable_lsn().get());
+        if durable - start < Self::LONG {
+            return Ok(());
+        }
+        let start = loop {
+            match self.log.writer.release_below(Lsn(durable - Self::KEPT)) {
+                Err(error) if error.is_full() => self.log.make_room()?,
+                other => break other?,
+            }
+        };
+        while self.marks.pop_front_if(|(position, _)| *position < start).is_some() {}
+        Ok(())
+    }
+
+    /// A batch ends here.
+    fn mark(&mut self, end: u64) -> Result<()> {
+        self.marks.push_back((Lsn(end), self.records));
+        self.trim()
+    }
+}
+
+impl Log for Steady {
+    fn append(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.records += 1;
+        self.log.append(key, value)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.log.sync()?;
+        self.mark(self.log.writer.appended_lsn().get())
+    }
+
+    /// Fills the log with what is no record and does not come back.
+    fn warm_up(&mut self) -> Result<()> {
+        let payload = vec![9; 32 << 10];
+        let begin = self.log.writer.appended_lsn().get();
+        while self.log.writer.appended_lsn().get() - begin < Self::WARM {
+            match self.log.writer.payload(&payload) {
+                Err(error) if error.is_full() => self.log.make_room()?,
+                other => drop(other?),
+            }
+            self.request()?;
+        }
+        self.sync()
+    }
+
+    fn kept_from(&self) -> Option<u64> {
+        self.marks.front().map(|(_, records)| *records)
+    }
+
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        Some(self)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Box::new(self.log).close()
+    }
+}
+
+impl Pipeline for Steady {
+    fn request(&mut self) -> Result<u64> {
+        let position = self.log.request()?;
+        self.mark(position)?;
+        Ok(position)
+    }
+
+    fn durable(&mut self, wait: bool) -> Result<u64> {
+        self.log.durable(wait)
     }
 }
 

@@ -28,6 +28,17 @@ pub(crate) trait Log: Send {
     /// Makes everything appended durable and waits for it.
     fn sync(&mut self) -> Result<()>;
 
+    /// Brings a log that is new to where it is after a while, before the clock starts.
+    fn warm_up(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The first record that must come back when the log is opened anew, where the log knows that: those before may be
+    /// gone.
+    fn kept_from(&self) -> Option<u64> {
+        None
+    }
+
     /// The same without waiting, where the log can do that.
     fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
         None
@@ -73,7 +84,7 @@ impl Setup {
 pub(crate) enum Keeps {
     /// All of it.
     All,
-    /// Its end: the peer recycles the beginning by itself.
+    /// Its end: the beginning is recycled, as far as [`Log::kept_from`] says or at the peer's own discretion.
     Tail,
 }
 
@@ -81,6 +92,8 @@ pub(crate) enum Keeps {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Corewal,
+    /// corewal in a log whose beginning is released as it goes: only where that makes a difference.
+    Steady,
     /// Somebody else's log or store.
     Peer,
     /// What could be had: no log, a measure.

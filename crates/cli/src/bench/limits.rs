@@ -14,11 +14,11 @@ use super::figures::{Latencies, Spread, Unit};
 use super::raw::{Way, Writes};
 use super::sizes::Sizes;
 use super::timer::Stop;
-use super::work::{KEY_LEN, VALUE_LEN};
+use super::work::{BUFFER, KEY_LEN, VALUE_LEN};
 use crate::exit::Failure;
 
-/// The ring into which records are copied: the size of the writer's buffers.
-const RING: usize = 128 << 10;
+/// The ring into which records are copied.
+const RING: usize = BUFFER;
 /// A file is read in pieces of this size.
 const PIECE: usize = 1 << 20;
 

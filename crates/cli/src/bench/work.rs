@@ -1,6 +1,7 @@
 //! The work that is measured: numbered records into a log, commits under way.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,6 +15,10 @@ use super::timer::{Stop, Timer};
 pub(super) const KEY_LEN: usize = 16;
 /// Bytes of a value, unless a cell says otherwise.
 pub(super) const VALUE_LEN: usize = 100;
+
+/// The size of a writer's buffer, and so of the largest frame of small records:
+/// the library's own.
+pub(super) const BUFFER: usize = 128 << 10;
 
 /// A log of so many bytes is released up to where it is durable, as a program
 /// with checkpoints does: two segments of the usual size, which are then
@@ -44,6 +49,9 @@ pub(super) struct Log {
     commit: Commit,
     /// The number of the next record.
     pub(super) next: u64,
+    /// The number of a record before which nothing need be in the log: it may
+    /// have been released.
+    kept_from: u64,
 }
 
 impl Log {
@@ -55,7 +63,7 @@ impl Log {
         value_len: usize,
     ) -> corewal::Result<Vec<Self>> {
         let (writers, _) = options.recover(Recover::Latest).open_writers(storage, dir)?;
-        let log = |writer| Self { writer, value: vec![9; value_len], commit: Commit::new(), next: 0 };
+        let log = |writer| Self { writer, value: vec![9; value_len], commit: Commit::new(), next: 0, kept_from: 0 };
         Ok(writers.into_iter().map(log).collect())
     }
 
@@ -97,10 +105,20 @@ impl Log {
         if durable.get() - self.writer.start_lsn().get() < LONG {
             return Ok(());
         }
+        let before = self.writer.start_lsn();
         while let Err(error) = self.writer.release_below(durable) {
             self.make_room(error)?;
         }
+        if self.writer.start_lsn() > before {
+            self.kept_from = self.next;
+        }
         Ok(())
+    }
+
+    /// The records that must be in the log once all of it is durable. There may
+    /// be some before them.
+    pub(super) fn held(&self) -> Range<u64> {
+        self.kept_from..self.next
     }
 
     /// Brings the log to where it is after a while: past its first release,

@@ -53,7 +53,23 @@ pub(super) fn direct(path: &Path, writable: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(writable).custom_flags(FLAGS);
     let file = options.open(path)?;
-    if file.metadata()?.file_type().is_file() { Ok(file) } else { Err(irregular()) }
+    if !file.metadata()?.file_type().is_file() {
+        return Err(irregular());
+    }
+    let_it_wait(&file)?;
+    Ok(file)
+}
+
+/// Takes `O_NONBLOCK` off a file that was found to be regular. `open(2)`: it
+/// "has no effect for regular files". For io_uring it has one: older kernels
+/// (5.15 is one) then end an operation that has to wait with `EAGAIN`, instead
+/// of handing it to a worker thread. Where a file system always has to wait,
+/// it would end so however often it is made again.
+#[cfg(target_os = "linux")]
+fn let_it_wait(file: &File) -> io::Result<()> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+    Ok(fcntl_setfl(file, fcntl_getfl(file)?.difference(OFlags::NONBLOCK))?)
 }
 
 /// Opens with the flags that keep links out even when one takes the path's
@@ -133,4 +149,27 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(path)?.sync_all()?;
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::fs::{OFlags, fcntl_getfl};
+
+    use super::*;
+
+    #[test]
+    fn a_file_for_direct_writes_lets_them_wait() {
+        // Beside the program: temporary directories are often in memory.
+        let beside = std::env::current_exe().unwrap();
+        let dir = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let path = dir.path().join("a");
+        file(&path, OpenMode::CreateNew).unwrap();
+        match direct(&path, true) {
+            Ok(direct) => {
+                let flags = fcntl_getfl(&direct).unwrap();
+                assert!(flags.contains(OFlags::DIRECT) && !flags.contains(OFlags::NONBLOCK), "{flags:?}");
+            }
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "no direct I/O here"),
+        }
+    }
 }

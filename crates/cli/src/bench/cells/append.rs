@@ -6,13 +6,11 @@ use corewal::Options;
 
 use super::{Outcome, Stage};
 use crate::bench::limits::Limit;
-use crate::bench::work::{VALUE_LEN, stream};
+use crate::bench::work::{BUFFER, VALUE_LEN, stream};
 use crate::exit::Failure;
 
 /// Buffers that are filled before anything is written.
 const BUFFERS: usize = 32;
-/// The size of a buffer, and so of a frame that is full: the library's own.
-const BUFFER: usize = 128 << 10;
 /// Writes under way that a stream is compared with.
 const IN_FLIGHT: usize = 4;
 /// Records a commit: some 8 MiB.

@@ -8,13 +8,11 @@ use super::commit::many_buffers;
 use super::{Outcome, Stage};
 use crate::bench::cell::DEPTH;
 use crate::bench::limits::Limit;
-use crate::bench::work::{UnderWay, VALUE_LEN, key};
+use crate::bench::work::{BUFFER, UnderWay, VALUE_LEN, key};
 use crate::exit::Failure;
 
 /// Puts a commit.
 const BATCH: u64 = 1024;
-/// The write of such a commit: the library's own size of a buffer.
-const BLOCK: usize = 128 << 10;
 
 /// Puts over few keys, each commit with a sync of its own.
 #[allow(clippy::cast_precision_loss, reason = "a rate has few digits")]
@@ -55,8 +53,8 @@ pub(super) fn keyed(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
         }
     }
     drop(opened);
-    let limit = Limit::writes(BLOCK, DEPTH);
-    let bandwidth = stage.limits.get(limit)?.figure * BLOCK as f64;
+    let limit = Limit::writes(BUFFER, DEPTH);
+    let bandwidth = stage.limits.get(limit)?.figure * BUFFER as f64;
     Ok(Outcome {
         figure: puts as f64 / seconds,
         limit: Some(bandwidth / bytes_per_put),

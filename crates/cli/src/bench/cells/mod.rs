@@ -63,9 +63,9 @@ impl Stage<'_> {
 
     /// Takes the log's end for a crash, and looks whether all is there.
     fn finish(&self, log: Log) -> Result<(), Failure> {
-        let acknowledged = log.next;
+        let held = log.held();
         drop(log);
-        check::numbers(self.storage(), &self.dir, &[acknowledged])
+        check::numbers(self.storage(), &self.dir, &[held])
     }
 }
 

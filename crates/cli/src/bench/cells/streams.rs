@@ -11,13 +11,11 @@ use crate::bench::cell::{DEPTH, TWO_CORES_BATCH};
 use crate::bench::check;
 use crate::bench::figures::Latencies;
 use crate::bench::limits::Limit;
-use crate::bench::work::{Flow, KEY_LEN, VALUE_LEN, stream};
+use crate::bench::work::{BUFFER, Flow, KEY_LEN, Log, VALUE_LEN, stream};
 use crate::exit::Failure;
 
 const BLOCK: usize = 4 << 10;
 const MIB: usize = 1 << 20;
-/// The largest frame of small records: the library's own size of a buffer.
-const BUFFER: usize = 128 << 10;
 
 /// Commits of one record, so many under way.
 pub(super) fn in_flight(stage: &mut Stage<'_>, depth: usize) -> Result<Outcome, Failure> {
@@ -70,9 +68,9 @@ pub(super) fn two_cores(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
             .collect();
         running.into_iter().map(|thread| thread.join().expect("it does not panic")).collect::<corewal::Result<_>>()
     })?;
-    let acknowledged: Vec<u64> = logs.iter().map(|log| log.next).collect();
+    let held: Vec<_> = logs.iter().map(Log::held).collect();
     drop(logs);
-    check::numbers(stage.storage(), stage.dir(), &acknowledged)?;
+    check::numbers(stage.storage(), stage.dir(), &held)?;
     let mut latencies = Latencies::new();
     flows.iter().for_each(|flow| latencies.add(&flow.latencies));
     let limit = Limit::Write { block: frame(&flows[0]), in_flight: DEPTH / 2, threads: 2 };

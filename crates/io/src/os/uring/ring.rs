@@ -117,7 +117,8 @@ impl Ring {
     }
 
     /// Submits an operation of the owner. Its completion comes from
-    /// [`Ring::completions`], with the entry's user data.
+    /// [`Ring::completions`], with the entry's user data. It must have one: for
+    /// an entry with `IOSQE_CQE_SKIP_SUCCESS`, [`Wait::One`] would wait for ever.
     ///
     /// # Errors
     ///
