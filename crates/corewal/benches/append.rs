@@ -127,7 +127,7 @@ impl Storage for Nowhere {
             segment: corewal::SegmentId(0),
             base_lsn: corewal::Lsn(0),
         };
-        corewal::format::SegmentHeader { identity, cores: 1, recycled: false }.encode(&mut buffer[..4096]);
+        corewal::format::SegmentHeader { identity, cores: 1, recycled: false, run: false }.encode(&mut buffer[..4096]);
         Ok(4096)
     }
     fn set_len(&self, (): &(), _: u64) -> io::Result<()> {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use corewal_format::{CoreId, Epoch};
+use corewal_format::{CoreId, Epoch, Lsn};
 
 /// Set in `ended` of a parked core: it holds no epoch back.
 const PARKED: u64 = 1 << 63;
@@ -17,6 +17,8 @@ pub(crate) struct EpochBoard {
     highest: AtomicU64,
     /// By core: the newest epoch whose end is durable.
     ended: Box<[AtomicU64]>,
+    /// By core: no checkpoint needs what stands below in its log.
+    floors: Box<[AtomicU64]>,
     /// The newest epoch that anybody was told is complete. It stays so, also
     /// while a core that takes part again is not sure of its first epoch yet.
     complete: AtomicU64,
@@ -26,10 +28,12 @@ impl EpochBoard {
     /// A board on which `current` is the first epoch not ended.
     pub(crate) fn new(current: Epoch, ended: impl Iterator<Item = Epoch>) -> Self {
         let before = current.0 - 1;
+        let ended: Box<[_]> = ended.map(|epoch| AtomicU64::new(epoch.0)).collect();
         Self {
             announced: AtomicU64::new(before),
             highest: AtomicU64::new(before),
-            ended: ended.map(|epoch| AtomicU64::new(epoch.0)).collect(),
+            floors: ended.iter().map(|_| AtomicU64::new(0)).collect(),
+            ended,
             complete: AtomicU64::new(0),
         }
     }
@@ -59,6 +63,15 @@ impl EpochBoard {
     /// The end of `epoch` is durable in a core's log.
     pub(crate) fn ended(&self, core: CoreId, epoch: Epoch) {
         self.ended[core.index()].store(epoch.0, Ordering::Release);
+    }
+
+    /// What stands in a core's log below `lsn` may be released.
+    pub(crate) fn may_release(&self, core: CoreId, lsn: Lsn) {
+        self.floors[core.index()].store(lsn.0, Ordering::Release);
+    }
+
+    pub(crate) fn floor(&self, core: CoreId) -> Lsn {
+        Lsn(self.floors[core.index()].load(Ordering::Acquire))
     }
 
     pub(crate) fn parked(&self, core: CoreId) {

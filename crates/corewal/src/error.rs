@@ -93,6 +93,11 @@ pub enum Error {
         /// What was asked for.
         action: &'static str,
     },
+    /// The log holds what only the user's state understands (payloads, or the
+    /// changes of a state that is not [`State::FOLDS`](crate::State::FOLDS)), so
+    /// it cannot be folded into a checkpoint, or one cannot be read. Nothing was
+    /// changed.
+    NotFoldable,
     /// The shard is parked. Nothing was appended: unpark it first.
     Parked,
     /// An epoch that is already over in this core's log.
@@ -229,6 +234,11 @@ impl fmt::Display for Error {
                 write!(f, "the key belongs to core {owner}, not to core {core}; ask the router")
             }
             Self::OpenBatch { action } => write!(f, "{action} stands between batches, and one is open; commit first"),
+            Self::NotFoldable => write!(
+                f,
+                "no checkpoint: the state is one of the user's own, whose changes cannot be folded; \
+                 write it aside and release the log below (Writer::release_below)"
+            ),
             Self::Parked => write!(f, "the shard is parked; unpark it first"),
             Self::EpochOver { asked, current } => {
                 write!(f, "epoch {asked} is over in this log; the first that can still end is {current}")

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use corewal_format::{CoreId, SegmentId, name};
+use corewal_format::{CoreId, RunId, SegmentId, name};
 use corewal_io::{AlignedBuf, EntryKind, OpenMode, Storage};
 
 use crate::error::{Error, Result};
@@ -13,11 +13,13 @@ use crate::error::{Error, Result};
 pub(crate) struct Layout<S> {
     pub(crate) storage: S,
     pub(crate) dir: PathBuf,
+    /// Which generation of logs counts; the manifest says so.
+    pub(crate) generation: u32,
 }
 
 impl<S: Storage> Layout<S> {
     pub(crate) fn new(storage: S, dir: &Path) -> Self {
-        Self { storage, dir: dir.to_owned() }
+        Self { storage, dir: dir.to_owned(), generation: 0 }
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
@@ -28,8 +30,25 @@ impl<S: Storage> Layout<S> {
         self.dir.join(name::MANIFEST)
     }
 
+    /// The layout of the store's logs of another generation.
+    pub(crate) fn of_generation(&self, generation: u32) -> Self {
+        Self { generation, ..self.clone() }
+    }
+
+    pub(crate) fn manifest_old(&self) -> PathBuf {
+        self.dir.join(name::MANIFEST_OLD)
+    }
+
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.dir.join(name::RUNS)
+    }
+
+    pub(crate) fn run(&self, run: RunId) -> PathBuf {
+        self.runs().join(name::run(run))
+    }
+
     pub(crate) fn core_dir(&self, core: CoreId) -> PathBuf {
-        self.dir.join(name::core_dir(core))
+        self.dir.join(name::core_dir(core, self.generation))
     }
 
     pub(crate) fn segment(&self, core: CoreId, segment: SegmentId) -> PathBuf {
@@ -52,20 +71,28 @@ impl<S: Storage> Layout<S> {
         Ok(self.list_files(core, name::parse_spare)?.unwrap_or_default())
     }
 
+    /// The runs, in order of their numbers.
+    pub(crate) fn list_runs(&self) -> Result<Vec<RunId>> {
+        Ok(self.list_numbered(&self.runs(), name::parse_run)?.unwrap_or_default())
+    }
+
     fn list_files(&self, core: CoreId, parse: fn(&str) -> Option<SegmentId>) -> Result<Option<Vec<SegmentId>>> {
-        let dir = self.core_dir(core);
-        let entries = match self.storage.list(&dir) {
+        self.list_numbered(&self.core_dir(core), parse)
+    }
+
+    fn list_numbered<T: Ord>(&self, dir: &Path, parse: fn(&str) -> Option<T>) -> Result<Option<Vec<T>>> {
+        let entries = match self.storage.list(dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("list", &dir, error)),
+            Err(error) => return Err(Error::io("list", dir, error)),
         };
-        let mut segments: Vec<_> = entries
+        let mut numbers: Vec<_> = entries
             .iter()
             .filter(|entry| entry.kind == EntryKind::File)
             .filter_map(|entry| parse(&entry.name))
             .collect();
-        segments.sort_unstable();
-        Ok(Some(segments))
+        numbers.sort_unstable();
+        Ok(Some(numbers))
     }
 
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<S::File> {
@@ -78,6 +105,16 @@ impl<S: Storage> Layout<S> {
 
     pub(crate) fn len(&self, file: &S::File, path: &Path) -> Result<u64> {
         self.storage.len(file).map_err(|error| Error::io("look at", path, error))
+    }
+
+    /// The length of a file that a live writer may remove at any time: 0 if it
+    /// is not there.
+    pub(crate) fn len_if_there(&self, path: &Path) -> Result<u64> {
+        match self.storage.open(path, OpenMode::Read) {
+            Ok(file) => self.len(&file, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(Error::io("open", path, error)),
+        }
     }
 
     pub(crate) fn settle(&self, file: &S::File, from: u64, path: &Path) -> Result<()> {
@@ -131,7 +168,8 @@ impl<S: Storage> Layout<S> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("open", path, error)),
         };
-        let mut bytes = vec![0; limit + 1];
+        let len = usize::try_from(self.len(&file, path)?).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; len.min(limit) + 1];
         let len = self.storage.read_at(&file, 0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
         bytes.truncate(len);
         Ok(Some(bytes))

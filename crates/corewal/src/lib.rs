@@ -47,6 +47,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
 
+mod checkpoint;
 mod clock;
 mod commit;
 mod durable;
@@ -75,6 +76,7 @@ pub use corewal_format as format;
 pub use corewal_format::{CoreId, Epoch, LogId, Lsn, Offsets, SegmentId, Sequence, TimestampNs};
 pub use corewal_io as io;
 
+pub use checkpoint::{CheckpointMade, CheckpointStatus, Checkpoints};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commit::Commit;
 pub use durable::{DurableLsn, Reached, Ticket};
@@ -83,7 +85,7 @@ pub use group::GroupCommit;
 pub use options::{Options, Recover};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
-pub use reader::{CoreInfo, CoreView, Info, Reader, RecordView};
+pub use reader::{CoreInfo, CoreView, Info, Reader, RecordView, Space};
 pub use repair::{Repair, RepairStep, repair, repair_on};
 pub use report::{CoreReport, Cut, RecoveryReport, RolledBack};
 pub use route::Router;

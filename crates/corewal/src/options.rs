@@ -6,6 +6,7 @@ use std::sync::Arc;
 use corewal_format::{BLOCK_LEN, LogId, MAX_CORES, block_align};
 use corewal_io::{FileStorage, Storage};
 
+use crate::checkpoint::Checkpoints;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::group::GroupCommit;
@@ -76,6 +77,7 @@ pub struct Options {
     pub(crate) log_id: Option<LogId>,
     pub(crate) create: bool,
     pub(crate) inline: bool,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) planted: Planted,
 }
 
@@ -104,6 +106,7 @@ impl Options {
             log_id: None,
             create: true,
             inline: false,
+            checkpoints: Checkpoints::default(),
             planted: Planted::default(),
         }
     }
@@ -153,6 +156,16 @@ impl Options {
     #[must_use]
     pub fn group_commit(mut self, policy: GroupCommit) -> Self {
         self.tuning.group = policy;
+        self
+    }
+
+    /// When checkpoints are made on their own, and how many are kept. They bound
+    /// the log and the time that opening takes; see [`Checkpoints`] for the
+    /// default. They need complete epochs, and a state that
+    /// [folds](State::FOLDS).
+    #[must_use]
+    pub fn checkpoints(mut self, policy: Checkpoints) -> Self {
+        self.checkpoints = policy;
         self
     }
 
@@ -232,8 +245,9 @@ impl Options {
         dir: impl AsRef<Path>,
         state: impl Fn(corewal_format::CoreId) -> T + Send + Sync,
     ) -> Result<Opened<T, S>> {
+        let (policy, inline) = (self.checkpoints, self.inline);
         let logs = recovery::open(self, storage, dir.as_ref(), state)?;
-        Ok(Opened::new(logs))
+        Opened::new(logs, policy, inline)
     }
 
     /// As [`Options::open_on`], without state: the bare logs, one writer a

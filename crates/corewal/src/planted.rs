@@ -17,6 +17,14 @@ pub enum PlantedBug {
     SealBeforeSuccessor,
     /// The newest epoch of any core is taken for complete.
     EpochOfTheFastestCore,
+    /// Runs are removed before the manifest that no longer names them is
+    /// durable.
+    RunsRemovedEarly,
+    /// A log's segments are released before the manifest with the checkpoint
+    /// that covers them is durable.
+    ReleasedBeforeManifest,
+    /// A run's content is not synced before the manifest names it.
+    RunNotSynced,
 }
 
 /// Which fault is planted, if any.
@@ -43,6 +51,18 @@ impl Planted {
     pub(crate) fn epoch_of_the_fastest_core(self) -> bool {
         self.bug == Some(PlantedBug::EpochOfTheFastestCore)
     }
+
+    pub(crate) fn runs_removed_early(self) -> bool {
+        self.bug == Some(PlantedBug::RunsRemovedEarly)
+    }
+
+    pub(crate) fn released_before_manifest(self) -> bool {
+        self.bug == Some(PlantedBug::ReleasedBeforeManifest)
+    }
+
+    pub(crate) fn run_not_synced(self) -> bool {
+        self.bug == Some(PlantedBug::RunNotSynced)
+    }
 }
 
 #[cfg(not(feature = "planted-bugs"))]
@@ -60,6 +80,18 @@ impl Planted {
     }
 
     pub(crate) const fn epoch_of_the_fastest_core(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn runs_removed_early(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn released_before_manifest(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn run_not_synced(self) -> bool {
         false
     }
 }

@@ -4,16 +4,20 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use corewal_format::{
-    CoreId, Epoch, Frame, LogId, Lsn, Manifest, ManifestState, Offsets, Record, SegmentIdentity, Sequence, TimestampNs,
+    Checkpoint, CoreId, Epoch, Frame, LogId, Lsn, Manifest, ManifestState, Offsets, Record, SegmentIdentity, Sequence,
+    TimestampNs,
 };
 use corewal_io::{FileStorage, OpenMode, Storage, WritePath};
 
+use crate::checkpoint::named_runs;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::Recover;
 use crate::parallel::for_each_core;
 use crate::planted::Planted;
-use crate::recovery::{Plan, check_claims, is_undoable, load_manifest, plan, replay};
+use crate::recovery::{
+    Plan, Recovered, Root, check_claims, check_reach, is_undoable, load_manifest, plan, replay_from,
+};
 use crate::route::Router;
 use crate::scan::{Cursor, LogIdentity, Place, Step, Survey, survey};
 use crate::state::State;
@@ -51,6 +55,8 @@ const LOOKS: u32 = 5;
 pub struct Reader<S: Storage = FileStorage> {
     layout: Layout<S>,
     manifest: Manifest,
+    /// What is wrong with a newer manifest, if this is the one before it.
+    instead: Option<String>,
     live: bool,
     surveys: Vec<Survey>,
 }
@@ -94,6 +100,20 @@ pub struct CoreInfo {
     pub closed: bool,
 }
 
+/// What holds a store's space, in bytes of files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Runs that checkpoints consist of.
+    pub checkpoints: u64,
+    /// Runs that none names: of one that is being made, or litter that the next
+    /// opening removes.
+    pub other_runs: u64,
+    /// Segments of the logs, those included that are ready and unused.
+    pub segments: u64,
+    /// Files of released segments, to be used again.
+    pub spares: u64,
+}
+
 /// Facts about a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
@@ -103,6 +123,12 @@ pub struct Info {
     pub live: bool,
     /// The newest complete epoch; 0 if none.
     pub complete_epoch: Epoch,
+    /// The checkpoints, oldest first, with their runs.
+    pub checkpoints: Vec<Checkpoint>,
+    /// What holds space.
+    pub space: Space,
+    /// What is wrong with the newest manifest, if the one before it counts.
+    pub note: Option<String>,
     /// By core.
     pub cores: Vec<CoreInfo>,
 }
@@ -143,8 +169,9 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// As [`Reader::open`].
     pub fn open_on(storage: S, dir: impl AsRef<Path>) -> Result<Self> {
-        let layout = Layout::new(storage, dir.as_ref());
-        let manifest = ready_manifest(&layout)?;
+        let mut layout = Layout::new(storage, dir.as_ref());
+        let Root { manifest, instead } = ready_manifest(&layout)?;
+        layout.generation = manifest.generation;
         let lock = layout.lock();
         let live = layout.storage.is_locked(&lock).map_err(|error| Error::io("look at", &lock, error))?;
         let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
@@ -159,8 +186,10 @@ impl<S: Storage> Reader<S> {
         // A live log may lag behind what another one says of it.
         if !live {
             check_claims(&layout, surveys.iter())?;
+            let complete = plan(surveys.iter(), Recover::CompleteEpoch, Planted::default()).complete;
+            check_reach(&layout, &manifest, surveys.iter(), complete)?;
         }
-        Ok(Self { layout, manifest, live, surveys })
+        Ok(Self { layout, manifest, instead, live, surveys })
     }
 
     /// Which core owns which key.
@@ -190,23 +219,26 @@ impl<S: Storage> Reader<S> {
     /// The state of every core, built by the same `apply` as everywhere.
     ///
     /// # Errors
-    /// [`Error::Io`], also if a live writer has released what was about to be
-    /// read: look again.
+    /// [`Error::Io`] or [`Error::Damaged`], also if a live writer has released
+    /// what was about to be read: look again. [`Error::NotFoldable`] if there are
+    /// checkpoints and the state does not fold.
     pub fn replay<T: State>(
         &self,
         recover: Recover,
         state: impl Fn(CoreId) -> T + Send + Sync,
     ) -> Result<Vec<CoreView<T>>> {
         let keep = self.plan(recover).keep;
+        if !self.manifest.checkpoints.is_empty() && !T::FOLDS {
+            return Err(Error::NotFoldable);
+        }
         let surveys: Vec<&Survey> = self.surveys.iter().collect();
-        let views = for_each_core(false, surveys, |survey| {
-            let core = survey.core;
-            let recovered = replay(&self.layout, self.log(core), survey, keep, state(core))?;
+        let replayed = replay_from(&self.layout, &self.manifest, &surveys, keep, false, &state)?;
+        let view = |(survey, (recovered, _)): (&Survey, (Recovered<T>, _))| {
             let progress = recovered.progress;
             let (offsets, watermark) = (progress.offsets, progress.watermark);
-            Ok(CoreView { core, state: recovered.state, offsets, watermark })
-        });
-        views.into_iter().collect()
+            CoreView { core: survey.core, state: recovered.state, offsets, watermark }
+        };
+        Ok(self.surveys.iter().zip(replayed.cores).map(view).collect())
     }
 
     /// Facts about the store.
@@ -214,20 +246,41 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// [`Error::Io`].
     pub fn info(&self) -> Result<Info> {
-        let cores = self.surveys.iter().map(|survey| self.core_info(survey)).collect::<Result<_>>()?;
+        let cores: Vec<_> = self.surveys.iter().map(|survey| self.core_info(survey)).collect::<Result<_>>()?;
         let complete_epoch = self.plan(Recover::CompleteEpoch).complete;
-        Ok(Info { log_id: self.manifest.log_id, live: self.live, complete_epoch, cores })
+        let space = self.space(&cores)?;
+        Ok(Info {
+            log_id: self.manifest.log_id,
+            live: self.live,
+            complete_epoch,
+            checkpoints: self.manifest.checkpoints.clone(),
+            space,
+            note: self.instead.clone(),
+            cores,
+        })
+    }
+
+    fn space(&self, cores: &[CoreInfo]) -> Result<Space> {
+        let layout = &self.layout;
+        let mut space = Space { segments: cores.iter().map(|core| core.bytes).sum(), ..Space::default() };
+        let named = named_runs(&self.manifest);
+        for run in layout.list_runs()? {
+            let bytes = layout.len_if_there(&layout.run(run))?;
+            *if named.contains(&run) { &mut space.checkpoints } else { &mut space.other_runs } += bytes;
+        }
+        for core in cores {
+            for spare in layout.list_spares(core.core)? {
+                space.spares += layout.len_if_there(&layout.spare(core.core, spare))?;
+            }
+        }
+        Ok(space)
     }
 
     fn core_info(&self, survey: &Survey) -> Result<CoreInfo> {
         let segments = self.layout.list_segments(survey.core)?.unwrap_or_default();
         let mut bytes = 0;
         for &segment in &segments {
-            let path = self.layout.segment(survey.core, segment);
-            // A live writer may release a segment at any time.
-            if let Ok(file) = self.layout.storage.open(&path, OpenMode::Read) {
-                bytes += self.layout.storage.len(&file).map_err(|error| Error::io("look at", &path, error))?;
-            }
+            bytes += self.layout.len_if_there(&self.layout.segment(survey.core, segment))?;
         }
         Ok(CoreInfo {
             core: survey.core,
@@ -274,13 +327,13 @@ impl<S: Storage> Reader<S> {
 }
 
 /// The manifest of a store whose creation was finished.
-pub(crate) fn ready_manifest<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
-    let manifest = load_manifest(layout)?;
-    if manifest.state != ManifestState::Ready {
+pub(crate) fn ready_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
+    let root = load_manifest(layout)?;
+    if root.manifest.state != ManifestState::Ready {
         let why = "its creation was cut short; the next open for writing finishes it";
         return Err(Error::NotAStore { path: layout.dir.clone(), why });
     }
-    Ok(manifest)
+    Ok(root)
 }
 
 /// Surveys a log that somebody writes to, up to what it proves durable.

@@ -65,7 +65,7 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
 /// # Errors
 /// As [`repair`].
 pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
-    let layout = Layout::new(storage, dir.as_ref());
+    let mut layout = Layout::new(storage, dir.as_ref());
     let mut repair = Repair { applied: apply, ..Repair::default() };
     let manifest = ready_manifest(&layout);
     if let Err(error @ (Error::NotAStore { .. } | Error::Unsupported { .. })) = manifest {
@@ -78,11 +78,15 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
         return Err(Error::Locked { path });
     }
     let _lock = if apply { Some(lock(&layout)?) } else { None };
-    let mut aside = Aside { layout: &layout, dir: None };
+    let mut aside = Aside { layout: layout.clone(), dir: None };
     let manifest = match manifest {
-        Ok(manifest) => manifest,
+        Ok(root) => {
+            layout.generation = root.manifest.generation;
+            root.manifest
+        }
         Err(Error::Damaged(damage)) => {
             let manifest = manifest_from_headers(&layout)?;
+            layout.generation = manifest.generation;
             repair.steps.push(RepairStep {
                 core: None,
                 damage: format!("{} [{}]", damage.detail, damage.path.display()),
@@ -91,7 +95,7 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
             });
             if apply {
                 aside.keep(None, &layout.manifest(), name::MANIFEST)?;
-                write_manifest(&layout, &manifest)?;
+                write_manifest(&layout, &manifest, None)?;
             }
             manifest
         }
@@ -157,7 +161,10 @@ fn manifest_from_headers<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
     let entries = layout.storage.list(&layout.dir).map_err(|error| Error::io("list", &layout.dir, error))?;
     let cores = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
     let mut votes = BTreeMap::new();
-    for core in cores.filter_map(|entry| name::parse_core_dir(&entry.name)) {
+    let logs: Vec<_> = cores.filter_map(|entry| name::parse_core_dir(&entry.name)).collect();
+    let generation = logs.iter().map(|&(_, generation)| generation).max().unwrap_or(0);
+    let layout = &layout.of_generation(generation);
+    for (core, _) in logs.into_iter().filter(|log| log.1 == generation) {
         for segment in layout.list_segments(core)?.unwrap_or_default() {
             let header = layout.read_small(&layout.segment(core, segment), BLOCK_LEN)?;
             let header = header.and_then(|bytes| SegmentHeader::decode(&bytes).ok());
@@ -171,16 +178,16 @@ fn manifest_from_headers<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
         let why = "neither its manifest nor any segment header is intact";
         return Err(Error::NotAStore { path: layout.dir.clone(), why });
     };
-    Ok(Manifest { state: ManifestState::Ready, log_id, cores, route: Router::NAME.to_owned() })
+    Ok(Manifest { number: 1, generation, state: ManifestState::Ready, ..Manifest::new(log_id, cores, Router::NAME) })
 }
 
 /// Where the files go that a repair changes or removes.
-struct Aside<'l, S> {
-    layout: &'l Layout<S>,
+struct Aside<S> {
+    layout: Layout<S>,
     dir: Option<PathBuf>,
 }
 
-impl<S: Storage> Aside<'_, S> {
+impl<S: Storage> Aside<S> {
     /// The directory for files of a core (or of the store), made when needed.
     fn dir(&mut self, core: Option<CoreId>) -> Result<PathBuf> {
         let storage = &self.layout.storage;
@@ -201,7 +208,7 @@ impl<S: Storage> Aside<'_, S> {
         }
         let dir = self.dir.clone().expect("made above");
         let Some(core) = core else { return Ok(dir) };
-        let dir_of_core = dir.join(name::core_dir(core));
+        let dir_of_core = dir.join(name::core_dir(core, self.layout.generation));
         if create(&dir_of_core)? {
             self.layout.sync_dir(&dir)?;
         }
@@ -210,7 +217,7 @@ impl<S: Storage> Aside<'_, S> {
 
     /// Copies a file aside, durably. A file that is not there is no error.
     fn keep(&mut self, core: Option<CoreId>, path: &Path, name: &str) -> Result<()> {
-        let storage = &self.layout.storage;
+        let storage = self.layout.storage.clone();
         let from = match storage.open(path, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -293,7 +300,7 @@ impl<S: Storage> Cut<'_, S> {
         damaged
     }
 
-    fn apply(&self, aside: &mut Aside<'_, S>) -> Result<()> {
+    fn apply(&self, aside: &mut Aside<S>) -> Result<()> {
         let (layout, core) = (self.layout, self.log.core);
         match layout.storage.create_dir(&layout.core_dir(core)) {
             Ok(()) => layout.sync_dir(&layout.dir)?,

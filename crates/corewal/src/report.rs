@@ -61,6 +61,10 @@ pub struct RecoveryReport {
     pub complete_epoch: Epoch,
     /// How writes will reach the medium.
     pub write_path: WritePath,
+    /// Epoch of the checkpoint that opening began from, if it did.
+    pub checkpoint: Option<Epoch>,
+    /// What was found damaged and made good by something older.
+    pub notes: Vec<String>,
     /// By core.
     pub cores: Vec<CoreReport>,
     /// Time taken in all.
@@ -81,6 +85,9 @@ impl fmt::Display for RecoveryReport {
             self.duration.as_secs_f64(),
             self.write_path
         )?;
+        for note in &self.notes {
+            write!(f, "\n  {note}")?;
+        }
         for core in &self.cores {
             if let Some(cut) = &core.cut {
                 write!(

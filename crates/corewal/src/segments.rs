@@ -101,7 +101,8 @@ impl<S: Storage> Workshop<S> {
             base_lsn: want.base_lsn,
         };
         let mut block = AlignedBuf::new(BLOCK_LEN);
-        SegmentHeader { identity, cores: self.log.cores, recycled: old_len > 0 }.encode(block.as_mut_slice());
+        SegmentHeader { identity, cores: self.log.cores, recycled: old_len > 0, run: false }
+            .encode(block.as_mut_slice());
         storage.write_at(&file, 0, &block, 0..BLOCK_LEN).map_err(failed)?;
         if !self.planted.seal_before_successor() {
             storage.settle(&file, 0).map_err(failed)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use corewal_format::{CoreId, Epoch, Lsn, Offsets};
 use corewal_io::{FileStorage, Storage};
 
+use crate::checkpoint::Keeper;
 use crate::commit::{Commit, Progress};
 use crate::durable::{DurableLsn, Ticket};
 use crate::epochs::EpochBoard;
@@ -34,6 +35,7 @@ pub struct Shard<T: State = Keyed, S: Storage = FileStorage> {
     progress: Progress,
     router: Router,
     board: Arc<EpochBoard>,
+    keeper: Option<Arc<Keeper<S>>>,
     /// Ends of epochs that are not durable yet, oldest first.
     ending: VecDeque<(Epoch, Lsn)>,
     parked: bool,
@@ -54,7 +56,12 @@ impl<T: State, S: Storage> fmt::Debug for Shard<T, S> {
 }
 
 impl<T: State, S: Storage> Shard<T, S> {
-    pub(crate) fn new(core: OpenedCore<S, T>, router: Router, board: Arc<EpochBoard>) -> Self {
+    pub(crate) fn new(
+        core: OpenedCore<S, T>,
+        router: Router,
+        board: Arc<EpochBoard>,
+        keeper: Option<Arc<Keeper<S>>>,
+    ) -> Self {
         let OpenedCore { writer, state, progress, .. } = core;
         Self {
             writer,
@@ -62,6 +69,7 @@ impl<T: State, S: Storage> Shard<T, S> {
             progress,
             router,
             board,
+            keeper,
             ending: VecDeque::with_capacity(4),
             parked: false,
             unparking: None,
@@ -159,6 +167,7 @@ impl<T: State, S: Storage> Shard<T, S> {
         self.end_announced()?;
         self.writer.group_commit(Look::Away)?;
         self.report_ended();
+        self.release()?;
         Ok(end)
     }
 
@@ -229,6 +238,7 @@ impl<T: State, S: Storage> Shard<T, S> {
         let durable = self.writer.poll();
         // What is durable is so, even if the next sync cannot start.
         self.report_ended();
+        self.release()?;
         durable
     }
 
@@ -308,16 +318,33 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// As [`Shard::poll`].
     pub fn sync(&mut self) -> Result<Lsn> {
         self.end_announced()?;
+        self.release()?;
         let durable = self.writer.sync()?;
         self.report_ended();
+        self.release()?;
         Ok(durable)
     }
 
     fn report_ended(&mut self) {
         let durable = self.writer.durable_lsn();
+        let mut any = false;
         while let Some((epoch, _)) = self.ending.pop_front_if(|(_, end)| *end <= durable) {
             self.board.ended(self.writer.core(), epoch);
+            any = true;
         }
+        if let (true, Some(keeper)) = (any, &self.keeper) {
+            keeper.ended();
+        }
+    }
+
+    /// Releases what the checkpoints cover, a step further each time.
+    fn release(&mut self) -> Result<()> {
+        // Behind the record that it is parked nothing may follow.
+        if self.parked {
+            return Ok(());
+        }
+        let floor = self.board.floor(self.writer.core());
+        self.writer.release_step(floor)
     }
 
     /// Parks the shard, durably: epochs do not wait for it until

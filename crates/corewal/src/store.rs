@@ -6,7 +6,9 @@ use std::sync::Arc;
 use corewal_format::{CoreId, Epoch, LogId};
 use corewal_io::{FileStorage, Storage};
 
+use crate::checkpoint::{CheckpointMade, CheckpointStatus, Checkpoints, Keeper};
 use crate::epochs::EpochBoard;
+use crate::error::{Error, Result};
 use crate::recovery::OpenedLogs;
 use crate::report::RecoveryReport;
 use crate::route::Router;
@@ -25,13 +27,20 @@ pub struct Opened<T: State = Keyed, S: Storage = FileStorage> {
 }
 
 impl<T: State, S: Storage> Opened<T, S> {
-    pub(crate) fn new(logs: OpenedLogs<S, T>) -> Self {
-        let OpenedLogs { manifest, router, cores, report, lock } = logs;
+    pub(crate) fn new(logs: OpenedLogs<S, T>, policy: Checkpoints, inline: bool) -> Result<Self> {
+        let OpenedLogs { manifest, router, cores, report, lock, checkpointer } = logs;
         let current = cores.iter().map(|core| core.writer.epoch()).max().unwrap_or(Epoch(1));
         let ended = cores.iter().map(|core| core.ended);
         let board = Arc::new(EpochBoard::new(current, ended));
-        let shards = cores.into_iter().map(|core| Shard::new(core, router, Arc::clone(&board))).collect();
-        Self { store: Store { board, router, log_id: manifest.log_id, _lock: lock }, shards, report }
+        let keeper = match T::FOLDS {
+            true => Some(Arc::new(Keeper::start(checkpointer, Arc::clone(&board), policy, inline, Arc::clone(&lock))?)),
+            false => None,
+        };
+        let shard = |core| Shard::new(core, router, Arc::clone(&board), keeper.clone());
+        let shards = cores.into_iter().map(shard).collect();
+        let store =
+            Store { board: Arc::clone(&board), keeper: keeper.clone(), router, log_id: manifest.log_id, _lock: lock };
+        Ok(Self { store, shards, report })
     }
 }
 
@@ -40,6 +49,7 @@ impl<T: State, S: Storage> Opened<T, S> {
 /// last shard are gone.
 pub struct Store<S: Storage = FileStorage> {
     board: Arc<EpochBoard>,
+    keeper: Option<Arc<Keeper<S>>>,
     router: Router,
     log_id: LogId,
     _lock: Arc<S::Lock>,
@@ -49,6 +59,7 @@ impl<S: Storage> Clone for Store<S> {
     fn clone(&self) -> Self {
         Self {
             board: Arc::clone(&self.board),
+            keeper: self.keeper.clone(),
             router: self.router,
             log_id: self.log_id,
             _lock: Arc::clone(&self._lock),
@@ -106,5 +117,24 @@ impl<S: Storage> Store<S> {
     #[must_use]
     pub fn complete_epoch(&self) -> Epoch {
         self.board.complete()
+    }
+
+    /// Makes a checkpoint of the newest complete epoch now, on the calling
+    /// thread, and waits for one that is under way. The cores go on meanwhile;
+    /// they release what it covers at their next poll, sync or commit. `None`
+    /// if no epoch has become complete since the last.
+    ///
+    /// # Errors
+    /// [`Error::NotFoldable`]; [`Error::Io`] and [`Error::Damaged`] (a run or
+    /// a log that is needed for it): the checkpoints are as they were, nothing
+    /// was released.
+    pub fn checkpoint(&self) -> Result<Option<CheckpointMade>> {
+        self.keeper.as_ref().ok_or(Error::NotFoldable)?.checkpoint()
+    }
+
+    /// How the checkpoints are getting on.
+    #[must_use]
+    pub fn checkpoint_status(&self) -> CheckpointStatus {
+        self.keeper.as_ref().map_or_else(CheckpointStatus::default, |keeper| keeper.status())
     }
 }

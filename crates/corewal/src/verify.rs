@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, SegmentId, SegmentIdentity, block_align, name,
+    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, Manifest, SegmentId, SegmentIdentity, block_align,
+    name,
 };
 use corewal_io::{EntryKind, FileStorage, Storage};
 
+use crate::checkpoint::{Merge, check_whole};
 use crate::error::{Damage, Error, Result};
 use crate::layout::Layout;
 use crate::reader::{ready_manifest, survey_live};
-use crate::recovery::check_claims;
-use crate::scan::{Cursor, LogIdentity, Place, Step, StopReason, Survey, Verdict, Window, survey};
+use crate::recovery::{Root, check_claims, check_reach};
+use crate::scan::{Cursor, LogIdentity, Place, Step, StopReason, Survey, Verdict, Window, newest_common, survey};
 
 /// Findings that are listed of one core at most; a log with more is not worth
 /// reading on.
@@ -28,8 +30,9 @@ pub struct Finding {
     pub segment: Option<SegmentId>,
     /// Position in the file, in bytes.
     pub offset: u64,
-    /// `corrupt`, `missing`, `foreign`, `unsupported`, `manifest`, `epoch` (logs
-    /// that contradict each other) or `padding` (harmless, but not as written).
+    /// `corrupt`, `missing`, `foreign`, `unsupported`, `manifest`, `run` (a part
+    /// of a checkpoint), `epoch` (logs that contradict each other or a
+    /// checkpoint) or `padding` (harmless, but not as written).
     pub kind: &'static str,
     /// What is wrong.
     pub detail: String,
@@ -45,6 +48,8 @@ pub struct Verification {
     pub notes: Vec<String>,
     /// Segments read.
     pub segments: u64,
+    /// Runs of checkpoints read.
+    pub runs: u64,
     /// Records read.
     pub records: u64,
     /// Bytes of frames read.
@@ -67,10 +72,16 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_on<S: Storage>(storage: S, dir: impl AsRef<Path>) -> Result<Verification> {
-    let layout = Layout::new(storage, dir.as_ref());
+    let mut layout = Layout::new(storage, dir.as_ref());
     let mut found = Verification::default();
     let manifest = match ready_manifest(&layout) {
-        Ok(manifest) => manifest,
+        Ok(Root { manifest, instead }) => {
+            layout.generation = manifest.generation;
+            if let Some(detail) = instead {
+                found.findings.push(Finding { core: None, segment: None, offset: 0, kind: "manifest", detail });
+            }
+            manifest
+        }
         Err(Error::Damaged(damage)) => {
             found.findings.push(Finding { kind: "manifest", core: None, ..finding(&damage) });
             return Ok(found);
@@ -91,9 +102,16 @@ pub fn verify_on<S: Storage>(storage: S, dir: impl AsRef<Path>) -> Result<Verifi
         found.take(&layout, log, &survey, live)?;
         surveys.push(survey);
     }
+    found.check_runs(&layout, &manifest, live)?;
     let whole = surveys.iter().all(|survey| survey.verdict.opens());
     if let (true, false, Err(Error::Damaged(damage))) = (whole, live, check_claims(&layout, surveys.iter())) {
         found.findings.push(Finding { kind: "epoch", ..finding(&damage) });
+    }
+    if whole && !live {
+        let complete = newest_common(surveys.iter().map(|survey| &survey.coverage));
+        if let Err(Error::Damaged(damage)) = check_reach(&layout, &manifest, surveys.iter(), complete) {
+            found.findings.push(Finding { kind: "epoch", ..finding(&damage) });
+        }
     }
     found.note_strangers(&layout, manifest.cores)?;
     Ok(found)
@@ -111,6 +129,35 @@ fn finding(damage: &Damage) -> Finding {
 }
 
 impl Verification {
+    /// Reads every run that a checkpoint names, byte for byte and key by key.
+    fn check_runs<S: Storage>(&mut self, layout: &Layout<S>, manifest: &Manifest, live: bool) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for checkpoint in &manifest.checkpoints {
+            for (core, part) in checkpoint.cores.iter().enumerate() {
+                let core = CoreId(u16::try_from(core).expect("at most 1,024 cores"));
+                let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+                for &run in &part.runs {
+                    if !seen.insert(run.run) {
+                        continue;
+                    }
+                    let whole = check_whole(layout, core, run)
+                        .and_then(|()| Merge::open(layout, log, &[run])?.for_each(|_| Ok(())));
+                    match whole {
+                        Ok(_) => {
+                            self.runs += 1;
+                            self.bytes += run.bytes;
+                        }
+                        // Merged with others since the manifest was read.
+                        Err(Error::Damaged(damage)) if live && damage.verdict == Verdict::Missing => {}
+                        Err(Error::Damaged(damage)) => self.findings.push(Finding { kind: "run", ..finding(&damage) }),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn take<S: Storage>(&mut self, layout: &Layout<S>, log: LogIdentity, survey: &Survey, live: bool) -> Result<()> {
         self.segments += survey.segments.len() as u64;
         self.records += survey.records;
@@ -227,9 +274,13 @@ impl Verification {
         let list = |dir: &Path| layout.storage.list(dir).map_err(|error| Error::io("list", dir, error));
         for entry in list(&layout.dir)? {
             let ours = match entry.kind {
-                EntryKind::File => [name::LOCK, name::MANIFEST, name::MANIFEST_NEW].contains(&entry.name.as_str()),
+                EntryKind::File => {
+                    [name::LOCK, name::MANIFEST, name::MANIFEST_OLD, name::MANIFEST_NEW].contains(&entry.name.as_str())
+                }
                 EntryKind::Directory => {
-                    name::parse_core_dir(&entry.name).is_some_and(|core| core.get() < cores)
+                    name::parse_core_dir(&entry.name)
+                        .is_some_and(|(core, generation)| core.get() < cores && generation == layout.generation)
+                        || entry.name == name::RUNS
                         || entry.name.starts_with("damaged-")
                 }
                 EntryKind::Other => false,
@@ -242,7 +293,8 @@ impl Verification {
             let dir = layout.core_dir(core);
             let Ok(entries) = layout.storage.list(&dir) else { continue };
             for entry in entries {
-                if entry.kind != EntryKind::File || name::parse_segment(&entry.name).is_none() {
+                let ours = name::parse_segment(&entry.name).or(name::parse_spare(&entry.name));
+                if entry.kind != EntryKind::File || ours.is_none() {
                     self.notes.push(format!("{} is not part of the store", dir.join(entry.name).display()));
                 }
             }

@@ -9,7 +9,8 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
 
 /// CRC-32C of what `first` is the checksum of, followed by `bytes`.
 #[expect(clippy::cast_possible_truncation, reason = "a checksum of 32 bits in a wider number")]
-pub(crate) fn crc32c_append(first: u32, bytes: &[u8]) -> u32 {
+#[must_use]
+pub fn crc32c_append(first: u32, bytes: &[u8]) -> u32 {
     // The state between two parts is the checksum before its final inversion.
     let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!first));
     digest.update(bytes);

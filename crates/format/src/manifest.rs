@@ -2,23 +2,32 @@
 //!
 //! ```text
 //! corewal manifest 1
+//! number 7
 //! state ready
 //! log 00112233445566778899aabbccddeeff
 //! cores 2
+//! generation 0
 //! route xxh3-64
+//! checkpoint 3 epoch 57 time 1700000000000000000
+//! core 0 lsn 81920
+//! run 4 bytes 12288 puts 31 deletes 0 crc32c 5e6f7a8b
+//! run 6 bytes 8192 puts 2 deletes 1 crc32c 0a1b2c3d
+//! core 1 lsn 40960
+//! run 5 bytes 12288 puts 29 deletes 0 crc32c 91a2b3c4
 //! crc32c 1a2b3c4d
 //! ```
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 use crate::checksum::crc32c;
-use crate::limit::MAX_CORES;
-use crate::{FORMAT_VERSION, LogId};
+use crate::limit::{MAX_CORES, MAX_EPOCH};
+use crate::{Epoch, FORMAT_VERSION, LogId, Lsn, RunId, TimestampNs};
 
 const HEADING: &str = "corewal manifest ";
 const CHECKSUM: &str = "crc32c ";
 /// Longest manifest, in bytes: a bound for readers.
-const MAX_LEN: usize = 64 * 1024;
+pub const MAX_MANIFEST_LEN: usize = 16 << 20;
 
 /// How far the creation of a store has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +38,60 @@ pub enum ManifestState {
     Ready,
 }
 
-/// What a store is.
+/// What a store is, and which checkpoints it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
+    /// Counts the manifests of the store, from 1: the greater one is newer.
+    pub number: u64,
     /// How far its creation has come.
     pub state: ManifestState,
     /// Identity of the store.
     pub log_id: LogId,
     /// Number of cores.
     pub cores: u16,
+    /// How often the number of cores was changed: names the logs' directories.
+    pub generation: u32,
     /// Name of the hash that routes keys to cores.
     pub route: String,
+    /// The checkpoints, oldest first. Each stands alone, with the log behind it.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// The state of all cores at the end of a complete epoch, written aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Counts the checkpoints of the store, from 1.
+    pub number: u64,
+    /// The epoch at whose end the state was so.
+    pub epoch: Epoch,
+    /// When it was made.
+    pub time: TimestampNs,
+    /// By core.
+    pub cores: Vec<CoreCheckpoint>,
+}
+
+/// One core's part of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreCheckpoint {
+    /// It covers what stands below in the core's log.
+    pub lsn: Lsn,
+    /// The runs, oldest first: of a key the newest counts.
+    pub runs: Vec<RunRef>,
+}
+
+/// A run, as a checkpoint names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunRef {
+    /// Its number.
+    pub run: RunId,
+    /// Length of its file, in bytes.
+    pub bytes: u64,
+    /// Keys with a value.
+    pub puts: u64,
+    /// Keys that are removed.
+    pub deletes: u64,
+    /// CRC-32C of the whole file.
+    pub crc: u32,
 }
 
 /// Why bytes are not a manifest.
@@ -78,6 +130,20 @@ impl fmt::Display for ManifestError {
 impl std::error::Error for ManifestError {}
 
 impl Manifest {
+    /// The first manifest of a store that is being created.
+    #[must_use]
+    pub fn new(log_id: LogId, cores: u16, route: &str) -> Self {
+        Self {
+            number: 1,
+            state: ManifestState::Creating,
+            log_id,
+            cores,
+            generation: 0,
+            route: route.to_owned(),
+            checkpoints: Vec::new(),
+        }
+    }
+
     /// The text of the manifest.
     #[must_use]
     pub fn encode(&self) -> String {
@@ -85,12 +151,16 @@ impl Manifest {
             ManifestState::Creating => "creating",
             ManifestState::Ready => "ready",
         };
-        let body = format!(
-            "{HEADING}{FORMAT_VERSION}\nstate {state}\nlog {}\ncores {}\nroute {}\n",
-            self.log_id, self.cores, self.route
+        let mut text = format!(
+            "{HEADING}{FORMAT_VERSION}\nnumber {}\nstate {state}\nlog {}\ncores {}\ngeneration {}\nroute {}\n",
+            self.number, self.log_id, self.cores, self.generation, self.route
         );
-        let checksum = crc32c(body.as_bytes());
-        format!("{body}{CHECKSUM}{checksum:08x}\n")
+        for checkpoint in &self.checkpoints {
+            text.push_str(&checkpoint.encode());
+        }
+        let checksum = crc32c(text.as_bytes());
+        writeln!(text, "{CHECKSUM}{checksum:08x}").expect("a string takes it");
+        text
     }
 
     /// Reads a manifest. As with segments, the checksum is judged before the
@@ -100,11 +170,13 @@ impl Manifest {
     /// [`ManifestError`], for any other bytes than [`Manifest::encode`] gives.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::NotAManifest)?;
-        if text.len() > MAX_LEN || !text.starts_with(HEADING) {
+        if text.len() > MAX_MANIFEST_LEN || !text.starts_with(HEADING) {
             return Err(ManifestError::NotAManifest);
         }
-        let (body, sum) = text.rsplit_once(CHECKSUM).ok_or(ManifestError::Checksum)?;
-        if sum != format!("{:08x}\n", crc32c(body.as_bytes())) {
+        // The last line, and no earlier one that begins so.
+        let at = text.strip_suffix('\n').and_then(|text| text.rfind('\n')).ok_or(ManifestError::Checksum)? + 1;
+        let (body, sum) = text.split_at(at);
+        if sum != format!("{CHECKSUM}{:08x}\n", crc32c(body.as_bytes())) {
             return Err(ManifestError::Checksum);
         }
         let mut lines = body.split_terminator('\n');
@@ -116,22 +188,117 @@ impl Manifest {
         if version > FORMAT_VERSION {
             return Err(ManifestError::Version { found: version });
         }
+        let number = parse("number", line("number", "number ")?)?;
         let state = match line("state", "state ")? {
             "creating" => ManifestState::Creating,
             "ready" => ManifestState::Ready,
             _ => return Err(ManifestError::Line { name: "state" }),
         };
         let log_id = LogId::parse(line("log", "log ")?).ok_or(ManifestError::Line { name: "log" })?;
-        let cores = line("cores", "cores ")?.parse().map_err(|_| ManifestError::Line { name: "cores" })?;
+        let cores = parse("cores", line("cores", "cores ")?)?;
+        let generation = parse("generation", line("generation", "generation ")?)?;
         let route = line("route", "route ")?.to_owned();
-        let manifest = Self { state, log_id, cores, route };
+        let checkpoints = Checkpoint::decode_all(&mut lines)?;
+        let manifest = Self { number, state, log_id, cores, generation, route, checkpoints };
         match () {
             () if version == 0 => Err(ManifestError::NotAManifest),
+            () if number == 0 => Err(ManifestError::Line { name: "number" }),
             () if cores == 0 || cores > MAX_CORES => Err(ManifestError::Line { name: "cores" }),
+            () if !manifest.checkpoints_fit() => Err(ManifestError::Line { name: "checkpoint" }),
             // One spelling only, so that no byte of it can change unnoticed.
             () if manifest.encode().as_bytes() != bytes => Err(ManifestError::Line { name: "crc32c" }),
             () => Ok(manifest),
         }
+    }
+
+    /// Each checkpoint has all cores, and a later one covers no less.
+    fn checkpoints_fit(&self) -> bool {
+        let cores = usize::from(self.cores);
+        let each = |checkpoint: &Checkpoint| {
+            checkpoint.cores.len() == cores && checkpoint.number > 0 && checkpoint.epoch <= MAX_EPOCH
+        };
+        let ascend = |pair: &[Checkpoint]| {
+            let cores = pair[0].cores.iter().zip(&pair[1].cores);
+            pair[0].number < pair[1].number
+                && pair[0].epoch <= pair[1].epoch
+                && cores.clone().all(|(old, new)| old.lsn <= new.lsn)
+        };
+        self.checkpoints.iter().all(each) && self.checkpoints.windows(2).all(ascend)
+    }
+
+    /// The newest checkpoint.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Checkpoint> {
+        self.checkpoints.last()
+    }
+}
+
+fn parse<T: FromStr>(name: &'static str, text: &str) -> Result<T, ManifestError> {
+    text.parse().map_err(|_| ManifestError::Line { name })
+}
+
+impl Checkpoint {
+    /// Its lines of the manifest.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = format!("checkpoint {} epoch {} time {}\n", self.number, self.epoch, self.time);
+        for (core, part) in self.cores.iter().enumerate() {
+            writeln!(text, "core {core} lsn {}", part.lsn).expect("a string takes it");
+            for RunRef { run, bytes, puts, deletes, crc } in &part.runs {
+                writeln!(text, "run {run} bytes {bytes} puts {puts} deletes {deletes} crc32c {crc:08x}")
+                    .expect("a string takes it");
+            }
+        }
+        text
+    }
+
+    /// Reads what [`Checkpoint::encode`] prints, for those who keep it
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// [`ManifestError::Line`].
+    pub fn decode(text: &str) -> Result<Self, ManifestError> {
+        let mut all = Self::decode_all(&mut text.split_terminator('\n'))?;
+        match all.pop() {
+            Some(checkpoint) if all.is_empty() && checkpoint.encode() == text => Ok(checkpoint),
+            _ => Err(ManifestError::Line { name: "checkpoint" }),
+        }
+    }
+
+    fn decode_all<'t>(lines: &mut impl Iterator<Item = &'t str>) -> Result<Vec<Self>, ManifestError> {
+        let mut all: Vec<Self> = Vec::new();
+        for line in lines {
+            let words: Vec<_> = line.split(' ').collect();
+            match words[..] {
+                ["checkpoint", number, "epoch", epoch, "time", time] => all.push(Self {
+                    number: parse("checkpoint", number)?,
+                    epoch: Epoch(parse("checkpoint", epoch)?),
+                    time: TimestampNs(parse("checkpoint", time)?),
+                    cores: Vec::new(),
+                }),
+                ["core", core, "lsn", lsn] => {
+                    let checkpoint = all.last_mut().ok_or(ManifestError::Line { name: "core" })?;
+                    if parse::<usize>("core", core)? != checkpoint.cores.len() {
+                        return Err(ManifestError::Line { name: "core" });
+                    }
+                    checkpoint.cores.push(CoreCheckpoint { lsn: Lsn(parse("core", lsn)?), runs: Vec::new() });
+                }
+                ["run", run, "bytes", bytes, "puts", puts, "deletes", deletes, "crc32c", crc] => {
+                    let core = all.last_mut().and_then(|checkpoint| checkpoint.cores.last_mut());
+                    let run = RunId(parse("run", run)?);
+                    let core = core.filter(|_| run.0 > 0).ok_or(ManifestError::Line { name: "run" })?;
+                    core.runs.push(RunRef {
+                        run,
+                        bytes: parse("run", bytes)?,
+                        puts: parse("run", puts)?,
+                        deletes: parse("run", deletes)?,
+                        crc: u32::from_str_radix(crc, 16).map_err(|_| ManifestError::Line { name: "run" })?,
+                    });
+                }
+                _ => return Err(ManifestError::Line { name: "checkpoint" }),
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -140,12 +307,32 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        Manifest { state: ManifestState::Ready, log_id: LogId([3; 16]), cores: 4, route: "xxh3-64".into() }
+        let run = |run, crc| RunRef { run: RunId(run), bytes: 8192, puts: run, deletes: 1, crc };
+        let checkpoint = |number: u64, runs: &[u64]| Checkpoint {
+            number,
+            epoch: Epoch(10 * number),
+            time: TimestampNs(1_700_000_000_000_000_000),
+            cores: vec![
+                CoreCheckpoint { lsn: Lsn(4096 * number), runs: runs.iter().map(|&id| run(id, 0xabc)).collect() },
+                CoreCheckpoint::default(),
+            ],
+        };
+        Manifest {
+            number: 3,
+            state: ManifestState::Ready,
+            log_id: LogId([3; 16]),
+            cores: 2,
+            generation: 1,
+            route: "xxh3-64".into(),
+            checkpoints: vec![checkpoint(1, &[1]), checkpoint(2, &[1, 3])],
+        }
     }
 
     #[test]
     fn reads_back_what_it_writes() {
         assert_eq!(Manifest::decode(manifest().encode().as_bytes()), Ok(manifest()));
+        let checkpoint = &manifest().checkpoints[1];
+        assert_eq!(Checkpoint::decode(&checkpoint.encode()).as_ref(), Ok(checkpoint));
     }
 
     #[test]
@@ -159,6 +346,20 @@ mod tests {
         for len in 0..text.len() {
             assert!(Manifest::decode(&text[..len]).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn checkpoints_that_contradict_each_other_or_the_store_are_refused() {
+        let refused = |change: fn(&mut Manifest)| {
+            let mut changed = manifest();
+            change(&mut changed);
+            assert!(Manifest::decode(changed.encode().as_bytes()).is_err(), "{}", changed.encode());
+        };
+        refused(|manifest| manifest.cores = 3);
+        refused(|manifest| manifest.checkpoints.reverse());
+        refused(|manifest| manifest.checkpoints[1].cores[0].lsn = Lsn(0));
+        refused(|manifest| manifest.checkpoints[1].cores[0].runs[0].run = RunId(0));
+        refused(|manifest| manifest.number = 0);
     }
 
     #[test]

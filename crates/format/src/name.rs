@@ -3,17 +3,20 @@
 //! ```text
 //! DIR/LOCK                              held while a process owns the store
 //! DIR/MANIFEST                          the root (see docs/FORMAT.md)
+//! DIR/MANIFEST.old                      the root before it
 //! DIR/MANIFEST.new                      the next root, before its rename
 //! DIR/core-0003/                        the log of core 3
+//! DIR/core-0003-g2/                     the log of core 3, of generation 2
 //! DIR/core-0003/00000000000000000012.wal  its segment 12
 //! DIR/core-0003/00000000000000000013.spare  a file that is to become a segment
+//! DIR/runs/00000000000000000004.run     run 4, a sorted file of a checkpoint
 //! ```
 //!
 //! A name is ours if it is exactly what these functions print; any other name
 //! is left alone.
 
 use crate::limit::MAX_CORES;
-use crate::{CoreId, SegmentId};
+use crate::{CoreId, RunId, SegmentId};
 
 /// Name of the lock file.
 pub const LOCK: &str = "LOCK";
@@ -22,17 +25,41 @@ pub const MANIFEST: &str = "MANIFEST";
 /// Name under which the next manifest is written before it replaces the old.
 pub const MANIFEST_NEW: &str = "MANIFEST.new";
 
-/// Name of a core's directory.
+/// Name of the manifest before the current one.
+pub const MANIFEST_OLD: &str = "MANIFEST.old";
+/// Name of the directory of runs.
+pub const RUNS: &str = "runs";
+
+/// Name of a core's directory in the store's `generation`: each change of the
+/// number of cores begins a new one.
 #[must_use]
-pub fn core_dir(core: CoreId) -> String {
-    format!("core-{:04}", core.0)
+pub fn core_dir(core: CoreId, generation: u32) -> String {
+    match generation {
+        0 => format!("core-{:04}", core.0),
+        _ => format!("core-{:04}-g{generation}", core.0),
+    }
 }
 
-/// The core whose directory has this name.
+/// The core, and the generation, whose directory has this name.
 #[must_use]
-pub fn parse_core_dir(name: &str) -> Option<CoreId> {
-    let core = CoreId(name.strip_prefix("core-")?.parse().ok()?);
-    (core.0 < MAX_CORES && core_dir(core) == name).then_some(core)
+pub fn parse_core_dir(name: &str) -> Option<(CoreId, u32)> {
+    let rest = name.strip_prefix("core-")?;
+    let (core, generation) = rest.split_once("-g").unwrap_or((rest, "0"));
+    let (core, generation) = (CoreId(core.parse().ok()?), generation.parse().ok()?);
+    (core.0 < MAX_CORES && core_dir(core, generation) == name).then_some((core, generation))
+}
+
+/// Name of a run's file.
+#[must_use]
+pub fn run(run: RunId) -> String {
+    format!("{:020}.run", run.0)
+}
+
+/// The run whose file has this name.
+#[must_use]
+pub fn parse_run(name: &str) -> Option<RunId> {
+    let id = RunId(name.strip_suffix(".run")?.parse().ok()?);
+    (run(id) == name).then_some(id)
 }
 
 /// Name of a segment's file.
@@ -68,8 +95,22 @@ mod tests {
 
     #[test]
     fn only_the_exact_spelling_is_ours() {
-        assert_eq!(parse_core_dir("core-0003"), Some(CoreId(3)));
-        for other in ["core-3", "core-00003", "core-+003", "core-1024", "core-", "Core-0003", "core-0003/"] {
+        assert_eq!(parse_core_dir("core-0003"), Some((CoreId(3), 0)));
+        assert_eq!(parse_core_dir("core-0003-g12"), Some((CoreId(3), 12)));
+        assert_eq!(parse_run(&run(RunId(7))), Some(RunId(7)));
+        for other in [
+            "core-0003-g0",
+            "core-0003-g02",
+            "core-0003-g",
+            "core-0003-g1-g1",
+            "core-3",
+            "core-00003",
+            "core-+003",
+            "core-1024",
+            "core-",
+            "Core-0003",
+            "core-0003/",
+        ] {
             assert_eq!(parse_core_dir(other), None, "{other}");
         }
         let name = segment(SegmentId(12));

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::bytes::{array_at, put, u16_at, u32_at, u64_at};
 use crate::checksum::{crc32c, crc32c_append};
 use crate::limit::{BLOCK_LEN, MAX_CORES};
-use crate::{CoreId, FORMAT_VERSION, LogId, Lsn, SegmentId};
+use crate::{CoreId, FORMAT_VERSION, LogId, Lsn, RunId, SegmentId};
 
 const MAGIC: [u8; 8] = *b"corewal\0";
 const VERSION_AT: usize = 8;
@@ -23,6 +23,7 @@ const HEADER_LEN: usize = 64;
 const _: () = assert!(RESERVED_AT + 4 == HEADER_LEN);
 
 const FLAG_RECYCLED: u32 = 1;
+const FLAG_RUN: u32 = 2;
 
 /// Which segment of which log a frame belongs to. Part of every frame's
 /// checksum, so a frame in a foreign, swapped or recycled file never passes.
@@ -61,6 +62,18 @@ pub struct SegmentHeader {
     /// The file held another segment before: where this one has no frames, it
     /// may hold bytes of that life. Otherwise it holds zeros there.
     pub recycled: bool,
+    /// It is a run of a checkpoint and no segment of a log.
+    pub run: bool,
+}
+
+impl SegmentIdentity {
+    /// The identity of a run. Its positions are those in its own file; no
+    /// segment but the first has base 0, and runs are counted from 1.
+    #[must_use]
+    pub fn of_run(log_id: LogId, core: CoreId, run: RunId) -> Self {
+        assert!(run.0 > 0, "counted from 1");
+        Self { log_id, core, segment: SegmentId(run.0), base_lsn: Lsn(0) }
+    }
 }
 
 /// Why the first block of a file is not a segment header.
@@ -124,7 +137,7 @@ impl SegmentHeader {
         put(block, BLOCK_LEN_AT, &(BLOCK_LEN as u32).to_le_bytes());
         put(block, SEGMENT_AT, &self.identity.segment.0.to_le_bytes());
         put(block, BASE_LSN_AT, &self.identity.base_lsn.0.to_le_bytes());
-        let flags = if self.recycled { FLAG_RECYCLED } else { 0 };
+        let flags = if self.recycled { FLAG_RECYCLED } else { 0 } | if self.run { FLAG_RUN } else { 0 };
         put(block, FLAGS_AT, &flags.to_le_bytes());
         let checksum = checksum(block);
         put(block, CHECKSUM_AT, &checksum.to_le_bytes());
@@ -164,6 +177,7 @@ impl SegmentHeader {
             },
             cores: u16_at(block, CORES_AT),
             recycled: u32_at(block, FLAGS_AT) & FLAG_RECYCLED != 0,
+            run: u32_at(block, FLAGS_AT) & FLAG_RUN != 0,
         };
         let field = |name| Err(SegmentError::Field { name });
         match () {
@@ -174,7 +188,9 @@ impl SegmentHeader {
             () if !header.identity.base_lsn.0.is_multiple_of(BLOCK_LEN as u64) => field("base LSN"),
             // No log comes that far, and no position in a file overflows.
             () if header.identity.base_lsn.0 > u64::MAX / 2 => field("base LSN"),
-            () if u32_at(block, FLAGS_AT) & !FLAG_RECYCLED != 0 => field("flags"),
+            () if u32_at(block, FLAGS_AT) & !(FLAG_RECYCLED | FLAG_RUN) != 0 => field("flags"),
+            () if header.run && (header.recycled || header.identity.base_lsn.0 != 0) => field("flags"),
+            () if header.run && header.identity.segment.0 == 0 => field("segment"),
             () if u32_at(block, RESERVED_AT) != 0 => field("reserved"),
             () => Ok(header),
         }
@@ -201,6 +217,7 @@ mod tests {
             },
             cores: 2,
             recycled: false,
+            run: false,
         }
     }
 

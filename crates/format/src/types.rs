@@ -43,6 +43,10 @@ number! {
     SegmentId(u64)
 }
 number! {
+    /// Number of a run, a sorted file of a checkpoint, within its store, from 1.
+    RunId(u64)
+}
+number! {
     /// Number of a record within its core's log, from 0.
     Sequence(u64)
 }

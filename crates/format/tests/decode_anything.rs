@@ -192,7 +192,7 @@ proptest! {
         mask in 1..=u8::MAX,
     ) {
         let mut block = [0; BLOCK_LEN];
-        let header = SegmentHeader { identity, cores: 4, recycled: false };
+        let header = SegmentHeader { identity, cores: 4, recycled: false, run: false };
         header.encode(&mut block);
         prop_assert_eq!(SegmentHeader::decode(&block), Ok(header));
         block[at] ^= mask;
@@ -208,7 +208,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         mask in 1..=u8::MAX,
     ) {
-        let manifest = Manifest { state: ManifestState::Creating, log_id: LogId(log_id), cores, route };
+        let manifest = Manifest::new(LogId(log_id), cores, &route);
         let mut bytes = manifest.encode().into_bytes();
         prop_assert_eq!(Manifest::decode(&bytes), Ok(manifest));
         let at = at.index(bytes.len());

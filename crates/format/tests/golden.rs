@@ -34,7 +34,7 @@ fn assert_bytes(found: &[u8], golden: &str) {
 #[test]
 fn a_segment_header() {
     let mut block = vec![0xEE; BLOCK_LEN];
-    SegmentHeader { identity: identity(), cores: 4, recycled: false }.encode(&mut block);
+    SegmentHeader { identity: identity(), cores: 4, recycled: false, run: false }.encode(&mut block);
     assert_bytes(
         &block[..64],
         &[
@@ -153,12 +153,14 @@ fn a_frame_with_every_kind_of_record() {
 
 #[test]
 fn a_manifest() {
-    let manifest = Manifest { state: ManifestState::Ready, log_id: log_id(), cores: 4, route: "xxh3-64".into() };
+    let manifest = Manifest { state: ManifestState::Ready, ..Manifest::new(log_id(), 4, "xxh3-64") };
     let golden = "\
         corewal manifest 1\n\
+        number 1\n\
         state ready\n\
         log 00112233445566778899aabbccddeeff\n\
         cores 4\n\
+        generation 0\n\
         route xxh3-64\n\
         crc32c 9c17dd79\n";
     assert_eq!(manifest.encode(), golden);

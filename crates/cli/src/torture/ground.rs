@@ -73,8 +73,12 @@ impl Ground {
             let entry = entry?;
             let file = entry.file_name();
             match file.to_str() {
-                Some(name::LOCK | name::MANIFEST | name::MANIFEST_NEW) => fs::remove_file(entry.path())?,
-                Some(file) if name::parse_core_dir(file).is_some() => fs::remove_dir_all(entry.path())?,
+                Some(name::LOCK | name::MANIFEST | name::MANIFEST_OLD | name::MANIFEST_NEW) => {
+                    fs::remove_file(entry.path())?
+                }
+                Some(file) if file == name::RUNS || name::parse_core_dir(file).is_some() => {
+                    fs::remove_dir_all(entry.path())?
+                }
                 _ => {}
             }
         }

@@ -7,7 +7,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use corewal_format::{BLOCK_LEN, CoreId, Lsn, MAX_CORES, Manifest, ManifestError, ManifestState, SegmentId, name};
+use corewal_format::{
+    BLOCK_LEN, CoreId, Lsn, MAX_CORES, MAX_MANIFEST_LEN, Manifest, ManifestError, ManifestState, SegmentId, name,
+};
 use corewal_io::{EntryKind, OpenMode, Storage};
 
 use crate::entropy::fresh_log_id;
@@ -18,8 +20,13 @@ use crate::route::Router;
 use crate::scan::{LogIdentity, Verdict};
 use crate::segments::{Want, create_segment};
 
-/// Longest manifest that is read, in bytes.
-const MANIFEST_MAX_LEN: usize = 64 * 1024;
+/// The manifest that counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    pub(crate) manifest: Manifest,
+    /// What is wrong with the newest one, if this is the one before it.
+    pub(crate) instead: Option<String>,
+}
 
 /// Creates the directory, and those above it, if it is allowed to and they are
 /// not there.
@@ -41,7 +48,7 @@ pub(crate) fn ensure_dir<S: Storage>(layout: &Layout<S>, create: bool) -> Result
     Ok(())
 }
 
-fn create_dir<S: Storage>(layout: &Layout<S>, path: &Path) -> Result<()> {
+pub(crate) fn create_dir<S: Storage>(layout: &Layout<S>, path: &Path) -> Result<()> {
     match layout.storage.create_dir(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -53,16 +60,16 @@ fn create_dir<S: Storage>(layout: &Layout<S>, path: &Path) -> Result<()> {
 
 /// The manifest of the store, which is created if it is allowed to and not
 /// there. Also tells whether it was.
-pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) -> Result<(Manifest, bool)> {
+pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) -> Result<(Root, bool)> {
     let manifest = match load_manifest(layout) {
-        Ok(manifest) if manifest.state == ManifestState::Ready => {
+        Ok(root) if root.manifest.state == ManifestState::Ready => {
             // A process that died behind its rename may have left it in the
             // cache alone. Lost to a power cut, the store would be made anew
             // over what is appended from here on.
             layout.sync_dir(&layout.dir)?;
-            return Ok((manifest, false));
+            return Ok((root, false));
         }
-        Ok(unfinished) => {
+        Ok(Root { manifest: unfinished, .. }) => {
             // Nothing was ever acknowledged, so the caller's wish counts.
             Manifest { cores: options.cores.unwrap_or(unfinished.cores), ..unfinished }
         }
@@ -72,21 +79,31 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
                 None => fresh_log_id().map_err(|error| Error::io("draw an identity for", &layout.dir, error))?,
             };
             let cores = options.cores.unwrap_or_else(|| crate::parallel::available().min(MAX_CORES));
-            Manifest { state: ManifestState::Creating, log_id, cores, route: Router::NAME.to_owned() }
+            Manifest::new(log_id, cores, Router::NAME)
         }
         Err(error) => return Err(error),
     };
     settle_way(layout)?;
-    write_manifest(layout, &manifest)?;
+    write_manifest(layout, &manifest, None)?;
+    create_dir(layout, &layout.runs())?;
     for core in (0..manifest.cores).map(CoreId) {
-        create_dir(layout, &layout.core_dir(core))?;
-        let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
-        let capacity = options.tuning.first();
-        create_segment(layout, log, Want { segment: SegmentId(0), base_lsn: Lsn(0), capacity })?;
+        create_log(
+            layout,
+            &manifest,
+            core,
+            Want { segment: SegmentId(0), base_lsn: Lsn(0), capacity: options.tuning.first() },
+        )?;
     }
-    let manifest = Manifest { state: ManifestState::Ready, ..manifest };
-    write_manifest(layout, &manifest)?;
-    Ok((manifest, true))
+    let manifest = Manifest { state: ManifestState::Ready, number: manifest.number + 1, ..manifest };
+    write_manifest(layout, &manifest, None)?;
+    Ok((Root { manifest, instead: None }, true))
+}
+
+/// Makes an empty log that begins with the segment `want`.
+pub(crate) fn create_log<S: Storage>(layout: &Layout<S>, manifest: &Manifest, core: CoreId, want: Want) -> Result<()> {
+    create_dir(layout, &layout.core_dir(core))?;
+    let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+    create_segment(layout, log, want).map(drop)
 }
 
 /// A store that is being created has logs without frames at the most. If there
@@ -122,33 +139,56 @@ fn settle_way<S: Storage>(layout: &Layout<S>) -> Result<()> {
     Ok(())
 }
 
-/// Reads the manifest. Refuses a directory that has logs but no manifest: it
-/// is a damaged store, not an empty place.
-pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Manifest> {
+/// Reads the manifest, or the one before it if it is damaged. Refuses a
+/// directory that has logs but no manifest: it is a damaged store, not an empty
+/// place.
+pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
     let path = layout.manifest();
-    let mut bytes = layout.read_small(&path, MANIFEST_MAX_LEN)?;
-    if bytes.is_none() {
-        let logs = logs_in(layout)?;
-        if logs == 0 {
+    let newest = match read_manifest(layout, &path)? {
+        None if logs_in(layout)?.is_empty() => {
             return Err(Error::NotAStore { path: layout.dir.clone(), why: "it has no MANIFEST" });
         }
         // A store that was made in between has one by now: it comes first.
-        bytes = layout.read_small(&path, MANIFEST_MAX_LEN)?;
-        if bytes.is_none() {
-            return Err(manifest_damage(path, format!("the manifest is absent, though there are {logs} log(s)")));
-        }
-    }
-    let bytes = bytes.expect("read above");
-    match Manifest::decode(&bytes) {
-        Ok(manifest) => {
+        None => read_manifest(layout, &path)?,
+        found => found,
+    };
+    let why = match newest {
+        Some(Ok(manifest)) => {
             if manifest.state == ManifestState::Creating {
                 refuse_logs_with_data(layout, manifest.cores)?;
             }
-            Ok(manifest)
+            return Ok(Root { manifest, instead: None });
         }
-        Err(error @ ManifestError::Version { .. }) => Err(Error::Unsupported { path, detail: error.to_string() }),
-        Err(error) => Err(manifest_damage(path, error.to_string())),
+        Some(Err(error @ ManifestError::Version { .. })) => {
+            return Err(Error::Unsupported { path, detail: error.to_string() });
+        }
+        Some(Err(error)) => error.to_string(),
+        None => format!("the manifest is absent, though there are {} log(s)", logs_in(layout)?.len()),
+    };
+    let old = layout.manifest_old();
+    match read_manifest(layout, &old)? {
+        // Logs of a later generation are those of a manifest that is lost, and
+        // may hold what this one knows nothing of.
+        Some(Ok(manifest))
+            if manifest.state == ManifestState::Ready
+                && logs_in(layout)?.iter().all(|&(_, generation)| generation <= manifest.generation) =>
+        {
+            let instead = format!("{why} [{}]; {} counts", path.display(), old.display());
+            Ok(Root { manifest, instead: Some(instead) })
+        }
+        Some(Err(error @ ManifestError::Version { .. })) => {
+            Err(Error::Unsupported { path: old, detail: error.to_string() })
+        }
+        _ => Err(manifest_damage(path, why)),
     }
+}
+
+fn read_manifest<S: Storage>(
+    layout: &Layout<S>,
+    path: &Path,
+) -> Result<Option<std::result::Result<Manifest, ManifestError>>> {
+    let bytes = layout.read_small(path, MAX_MANIFEST_LEN)?;
+    Ok(bytes.map(|bytes| Manifest::decode(&bytes)))
 }
 
 fn manifest_damage(path: PathBuf, detail: String) -> Error {
@@ -164,7 +204,8 @@ fn manifest_damage(path: PathBuf, detail: String) -> Error {
     }))
 }
 
-fn logs_in<S: Storage>(layout: &Layout<S>) -> Result<usize> {
+/// The logs that there are directories of.
+pub(crate) fn logs_in<S: Storage>(layout: &Layout<S>) -> Result<Vec<(CoreId, u32)>> {
     let entries = match layout.storage.list(&layout.dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -172,16 +213,24 @@ fn logs_in<S: Storage>(layout: &Layout<S>) -> Result<usize> {
         }
         Err(error) => return Err(Error::io("list", &layout.dir, error)),
     };
-    let logs = entries.iter().filter(|e| e.kind == EntryKind::Directory && name::parse_core_dir(&e.name).is_some());
-    Ok(logs.count())
+    let dirs = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+    Ok(dirs.filter_map(|entry| name::parse_core_dir(&entry.name)).collect())
 }
 
 /// Replaces the manifest: written aside, made durable, renamed, and the
-/// directory made durable. After a crash it is the old one or the new one.
-pub(crate) fn write_manifest<S: Storage>(layout: &Layout<S>, manifest: &Manifest) -> Result<()> {
-    let aside = layout.dir.join(name::MANIFEST_NEW);
-    let path = layout.manifest();
-    layout.create_durable(&aside, manifest.encode().as_bytes())?;
-    layout.storage.rename(&aside, &path).map_err(|error| Error::io("replace", &path, error))?;
-    layout.sync_dir(&layout.dir)
+/// directory made durable. After a crash it is the old one or the new one. The
+/// `previous` one is kept beside it, in case the new one gets damaged.
+pub(crate) fn write_manifest<S: Storage>(
+    layout: &Layout<S>,
+    manifest: &Manifest,
+    previous: Option<&Manifest>,
+) -> Result<()> {
+    let replace = |path: &Path, manifest: &Manifest| {
+        let aside = layout.dir.join(name::MANIFEST_NEW);
+        layout.create_durable(&aside, manifest.encode().as_bytes())?;
+        layout.storage.rename(&aside, path).map_err(|error| Error::io("replace", path, error))?;
+        layout.sync_dir(&layout.dir)
+    };
+    replace(&layout.manifest(), manifest)?;
+    previous.map_or(Ok(()), |previous| replace(&layout.manifest_old(), previous))
 }

@@ -9,6 +9,7 @@
 //! there), so an open that refuses leaves the files as they were.
 
 mod create;
+mod from;
 mod plan;
 mod replay;
 mod settle;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use corewal_format::{BLOCK_LEN, CoreId, Epoch, Lsn, Manifest, Opening, SegmentId};
 use corewal_io::{OpenMode, Storage};
 
+use crate::checkpoint::{Checkpointer, CoreLog, remove_litter};
 use crate::clock::Clock;
 use crate::commit::Progress;
 use crate::error::{Error, Result};
@@ -29,14 +31,16 @@ use crate::parallel::for_each_core;
 use crate::planted::Planted;
 use crate::report::{CoreReport, Cut, RecoveryReport, RolledBack};
 use crate::route::Router;
-use crate::scan::{LogIdentity, SegmentSpan, Survey, survey};
+use crate::scan::{DeadRanges, LogIdentity, SegmentSpan, Survey, survey};
 use crate::segments::{Workshop, remove_spares};
 use crate::state::State;
 use crate::writer::{Crew, OpenSegment, TakeUp, Writer};
 
-pub(crate) use create::{load_manifest, write_manifest};
+use create::logs_in;
+pub(crate) use create::{Root, load_manifest, write_manifest};
+pub(crate) use from::{check_reach, replay_from};
 pub(crate) use plan::{Plan, check_claims, plan};
-pub(crate) use replay::{Recovered, is_undoable, replay};
+pub(crate) use replay::{Recovered, is_undoable};
 
 /// One core, ready to go on.
 pub(crate) struct OpenedCore<S: Storage, T> {
@@ -46,6 +50,8 @@ pub(crate) struct OpenedCore<S: Storage, T> {
     /// The newest epoch that counts as ended in this core's log and in all
     /// others.
     pub(crate) ended: Epoch,
+    /// The parts of its log that rollbacks took back, this opening's included.
+    dead: DeadRanges,
 }
 
 /// All cores, ready to go on.
@@ -55,6 +61,7 @@ pub(crate) struct OpenedLogs<S: Storage, T> {
     pub(crate) cores: Vec<OpenedCore<S, T>>,
     pub(crate) report: RecoveryReport,
     pub(crate) lock: Arc<S::Lock>,
+    pub(crate) checkpointer: Checkpointer<S>,
 }
 
 /// Opens or creates the store in `dir`.
@@ -67,13 +74,17 @@ pub(crate) fn open<S: Storage, T: State>(
     options.check()?;
     let clock = Arc::clone(&options.clock);
     let began = clock.now();
-    let layout = Layout::new(storage, dir);
+    let mut layout = Layout::new(storage, dir);
     create::ensure_dir(&layout, options.create)?;
     let lock = Arc::new(lock(&layout)?);
-    let (manifest, created) = create::ensure_store(&layout, &options)?;
+    let (Root { mut manifest, instead }, created) = create::ensure_store(&layout, &options)?;
+    layout.generation = manifest.generation;
     if manifest.route != Router::NAME {
         let detail = format!("keys are routed by `{}`, which this program does not know", manifest.route);
         return Err(Error::Unsupported { path: layout.manifest(), detail });
+    }
+    if !manifest.checkpoints.is_empty() && !T::FOLDS {
+        return Err(Error::NotFoldable);
     }
     if let Some(asked) = options.cores.filter(|&asked| asked != manifest.cores) {
         return Err(Error::CoreCount { store: manifest.cores, asked });
@@ -89,17 +100,29 @@ pub(crate) fn open<S: Storage, T: State>(
     }
     let plan = plan(surveys.iter().map(|(survey, _)| survey), options.recover, options.planted);
     check_claims(&layout, surveys.iter().map(|(survey, _)| survey))?;
+    check_reach(&layout, &manifest, surveys.iter().map(|(survey, _)| survey), plan.complete)?;
 
-    let replayed = for_each_core(options.inline, surveys, |(survey, took)| {
-        let began = clock.now();
-        let recovered = replay(&layout, identity(survey.core), &survey, plan.keep, state(survey.core))?;
-        Ok((survey, recovered, took + since(&*clock, began)))
-    });
-    let replayed: Vec<_> = replayed.into_iter().collect::<Result<_>>()?;
+    let all: Vec<&Survey> = surveys.iter().map(|(survey, _)| survey).collect();
+    let from = replay_from(&layout, &manifest, &all, plan.keep, options.inline, state)?;
+    let replayed = surveys.into_iter().zip(from.cores);
+    let replayed: Vec<_> =
+        replayed.map(|((survey, took), (recovered, more))| (survey, recovered, took + more)).collect();
+    let bases = from.bases;
 
     // From here on the medium changes. The cores do so one by one: what a crash
     // leaves half done, the next open decides the same way.
     let next_epoch = plan.next_epoch(replayed.iter().any(|(_, recovered, _)| recovered.rolled_back > 0));
+    let mut notes: Vec<String> = instead.iter().chain(&from.notes).cloned().collect();
+    clear_generations(&layout)?;
+    if !notes.is_empty() {
+        // What is damaged is not named any more, and no number given twice.
+        let usable = from.checkpoint.map_or(0, |checkpoint| checkpoint + 1);
+        manifest.checkpoints.truncate(usable);
+        manifest.number += 2;
+        write_manifest(&layout, &manifest, None)?;
+        notes.push("the manifest was written anew".into());
+    }
+    remove_litter(&layout, &manifest)?;
     let crew = Arc::new(if options.inline { Crew::inline() } else { Crew::background()? });
     let opened = for_each_core(options.inline, replayed, |(survey, recovered, took)| {
         let began = clock.now();
@@ -111,15 +134,45 @@ pub(crate) fn open<S: Storage, T: State>(
     });
     let opened: Vec<_> = opened.into_iter().collect::<Result<_>>()?;
     let (cores, reports): (Vec<OpenedCore<S, T>>, _) = opened.into_iter().unzip();
+    let logs = cores.iter().zip(bases).map(|(core, progress)| CoreLog {
+        durable: core.writer.durable(),
+        dead: core.dead.clone(),
+        progress,
+    });
+    let checkpointer = Checkpointer::new(
+        layout.clone(),
+        Arc::clone(&clock),
+        options.checkpoints,
+        manifest.clone(),
+        logs.collect(),
+        options.planted,
+    )?;
     let write_path = cores.first().expect("a store has a core").writer.write_path();
     let report = RecoveryReport {
         created,
         complete_epoch: plan.complete,
         write_path,
+        checkpoint: from.checkpoint.map(|index| manifest.checkpoints[index].epoch),
+        notes,
         cores: reports,
         duration: since(&*clock, began),
     };
-    Ok(OpenedLogs { router: Router::new(manifest.cores), manifest, cores, report, lock })
+    Ok(OpenedLogs { router: Router::new(manifest.cores), manifest, cores, report, lock, checkpointer })
+}
+
+/// Removes the logs of other generations: of a change of the number of cores
+/// that a crash cut short, or of before one.
+fn clear_generations<S: Storage>(layout: &Layout<S>) -> Result<()> {
+    let others = logs_in(layout)?.into_iter().filter(|&(_, generation)| generation != layout.generation);
+    for (core, generation) in others {
+        let other = layout.of_generation(generation);
+        for segment in other.list_segments(core)?.unwrap_or_default() {
+            layout.remove_if_there(&other.segment(core, segment))?;
+        }
+        remove_spares(&other, core)?;
+        // An empty directory stays where the backend cannot remove it.
+    }
+    Ok(())
 }
 
 /// Takes the lock that keeps other processes out.
@@ -196,6 +249,11 @@ impl<S: Storage> Core<'_, S> {
         // An epoch that this core ended and another one did not can never be
         // complete any more: all of them go on in a later one.
         let ended = plan.complete;
+        let mut dead = survey.dead.clone();
+        if let Some((from, _)) = rollback {
+            // Its record comes first in what is written now.
+            dead.add(from, survey.end());
+        }
         let Ends { spans, active, successor } = self.cut(&survey)?;
         remove_spares(self.layout, self.log.core)?;
         let writer = Writer::take_up(
@@ -221,7 +279,7 @@ impl<S: Storage> Core<'_, S> {
             },
             rollback,
         )?;
-        Ok((OpenedCore { writer, state: recovered.state, progress: recovered.progress, ended }, report))
+        Ok((OpenedCore { writer, state: recovered.state, progress: recovered.progress, ended, dead }, report))
     }
 
     /// Removes what lies behind the end of the log, durably, and opens the

@@ -1,10 +1,11 @@
 //! The replay: the second pass over a core's log. It applies what counts, by
 //! the same `apply` that runs live.
 
-use corewal_format::{Entry, Lsn, Record};
+use corewal_format::{CoreCheckpoint, Entry, Lsn, Record};
 use corewal_io::Storage;
 
 use super::plan::Keep;
+use crate::checkpoint::Merge;
 use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -16,6 +17,8 @@ use crate::state::{Change, State};
 pub(crate) struct Recovered<T> {
     pub(crate) state: T,
     pub(crate) progress: Progress,
+    /// What stands below in the log is in the state already.
+    begin: Lsn,
     /// Position after the last record that counts.
     pub(crate) end: Lsn,
     /// Records that counted until now and no longer do.
@@ -23,17 +26,53 @@ pub(crate) struct Recovered<T> {
     pub(crate) applied: u64,
 }
 
-/// Replays the log that was surveyed.
+/// What a replay begins with: nothing, or a checkpoint.
+#[derive(Debug)]
+pub(crate) struct Base<T> {
+    pub(crate) state: T,
+    pub(crate) progress: Progress,
+    /// The position in the log that it covers.
+    pub(crate) lsn: Lsn,
+}
+
+impl<T: State> Base<T> {
+    pub(crate) fn empty(state: T) -> Self {
+        Self { state, progress: Progress::default(), lsn: Lsn(0) }
+    }
+
+    /// Loads a core's part of a checkpoint.
+    pub(crate) fn load<S: Storage>(
+        layout: &Layout<S>,
+        log: LogIdentity,
+        part: &CoreCheckpoint,
+        mut state: T,
+    ) -> Result<Self> {
+        let merge = Merge::open(layout, log, &part.runs)?;
+        state.expect(merge.keys());
+        let progress = merge.for_each(|(key, value)| {
+            if let Some(value) = value {
+                state.apply(Change::Put { key, value });
+            }
+            Ok(())
+        })?;
+        Ok(Self { state, progress, lsn: part.lsn })
+    }
+}
+
+/// Replays the log that was surveyed onto `base`.
 pub(crate) fn replay<S: Storage, T: State>(
     layout: &Layout<S>,
     log: LogIdentity,
     survey: &Survey,
     keep: Keep,
-    state: T,
+    base: Base<T>,
 ) -> Result<Recovered<T>> {
     let first = survey.segments.first().expect("a log that opens has a segment");
-    let begin = survey.start.max(first.base_lsn);
-    let mut recovered = Recovered { state, progress: Progress::default(), end: begin, rolled_back: 0, applied: 0 };
+    let Base { state, progress, lsn } = base;
+    let begin = survey.start.max(first.base_lsn).max(lsn);
+    // What lies before is in the checkpoint.
+    let first = survey.segments.iter().rev().find(|span| span.base_lsn <= begin).unwrap_or(first);
+    let mut recovered = Recovered { state, progress, begin, end: begin, rolled_back: 0, applied: 0 };
     let mut cursor = match Cursor::new(layout, log, first.id, survey.end())? {
         Ok(cursor) => cursor,
         Err(stop) => return Err(changed(layout, log, &stop)),
@@ -121,7 +160,7 @@ impl<'f> Changes<'f> {
 impl<T: State> Recovered<T> {
     #[inline]
     fn take<'f>(&mut self, entry: &Entry<'f>, survey: &Survey, keep: Keep, changes: &mut Changes<'f>) {
-        if !is_undoable(&entry.record) || entry.lsn < survey.start || survey.dead.contains(entry.lsn) {
+        if !is_undoable(&entry.record) || entry.lsn < self.begin || survey.dead.contains(entry.lsn) {
             return;
         }
         if !keep.keeps(entry, survey.boundary) {

@@ -2,9 +2,11 @@
 //! bounded memory. Recovery, readers, `dump` and `verify` all go through it:
 //! there is one interpreter of a log.
 
+use std::path::PathBuf;
+
 use corewal_format::{
     BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameHeader, LogId, Lsn, Opening, Record,
-    RecordError, SegmentError, SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align,
+    RecordError, RunId, SegmentError, SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align,
 };
 use corewal_io::{OpenMode, Storage};
 
@@ -128,7 +130,7 @@ pub(crate) enum Step<'a> {
 /// An open segment file and the part of it that is in memory.
 pub(crate) struct Window<S: Storage> {
     file: S::File,
-    core: CoreId,
+    path: PathBuf,
     pub(crate) segment: SegmentId,
     /// The file held another segment before.
     recycled: bool,
@@ -140,9 +142,17 @@ pub(crate) struct Window<S: Storage> {
 
 impl<S: Storage> Window<S> {
     pub(crate) fn open(layout: &Layout<S>, core: CoreId, segment: SegmentId, bytes: Vec<u8>) -> Result<Option<Self>> {
-        let path = layout.segment(core, segment);
+        Self::open_path(layout, layout.segment(core, segment), segment, bytes)
+    }
+
+    /// A run has the form of a segment, in another place.
+    pub(crate) fn open_run(layout: &Layout<S>, run: RunId) -> Result<Option<Self>> {
+        Self::open_path(layout, layout.run(run), SegmentId(run.0), Vec::new())
+    }
+
+    fn open_path(layout: &Layout<S>, path: PathBuf, segment: SegmentId, bytes: Vec<u8>) -> Result<Option<Self>> {
         match layout.storage.open(&path, OpenMode::Read) {
-            Ok(file) => Ok(Some(Self { file, core, segment, recycled: false, bytes, start: 0, filled: 0 })),
+            Ok(file) => Ok(Some(Self { file, path, segment, recycled: false, bytes, start: 0, filled: 0 })),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("open", &path, error)),
         }
@@ -150,14 +160,14 @@ impl<S: Storage> Window<S> {
 
     /// Length of the file.
     pub(crate) fn len(&self, layout: &Layout<S>) -> Result<u64> {
-        layout.len(&self.file, &layout.segment(self.core, self.segment))
+        layout.len(&self.file, &self.path)
     }
 
     /// Up to `len` bytes at `offset`, fewer only at the end of the file.
     pub(crate) fn at(&mut self, layout: &Layout<S>, offset: u64, len: usize) -> Result<&[u8]> {
         let within = offset >= self.start && offset + len as u64 <= self.start + self.filled as u64;
         if !within {
-            let failed = |error| Error::io("read", &layout.segment(self.core, self.segment), error);
+            let failed = |error| Error::io("read", &self.path, error);
             let wanted = block_align(len).max(CHUNK_LEN);
             if self.bytes.len() < wanted {
                 // No more memory than the file has bytes, whatever a length in
@@ -255,6 +265,10 @@ impl<'l, S: Storage> Cursor<'l, S> {
         let identity = match decoded {
             Ok(header) if header.cores != self.log.cores => {
                 let detail = format!("it belongs to a store of {} core(s)", header.cores);
+                return stop(StopReason::Foreign { detail });
+            }
+            Ok(header) if header.run => {
+                let detail = "it is a run of a checkpoint".into();
                 return stop(StopReason::Foreign { detail });
             }
             Ok(header) => {

@@ -9,5 +9,6 @@ mod verdict;
 
 pub(crate) use coverage::{Coverage, newest_common};
 pub(crate) use cursor::{Cursor, LogIdentity, Place, Step, Stop, StopReason, Window};
+pub(crate) use dead::DeadRanges;
 pub(crate) use survey::{SegmentSpan, Survey, survey};
 pub use verdict::Verdict;

@@ -54,8 +54,20 @@ pub enum Change<'a> {
 /// # }
 /// ```
 pub trait State: Send {
+    /// Whether the last put or delete of a key says all there is to say of it,
+    /// and the order between keys means nothing. Then the log can be folded
+    /// into checkpoints, and recovery may show the state one put for each key
+    /// that is there instead of all that led to it. Payloads are never folded:
+    /// a log that holds any cannot be checkpointed.
+    const FOLDS: bool = false;
+
     /// Makes one change.
     fn apply(&mut self, change: Change<'_>);
+
+    /// Recovery is about to put up to `keys` keys: a hint to make room.
+    fn expect(&mut self, keys: u64) {
+        let _ = keys;
+    }
 
     /// Makes changes one after the other. Recovery calls it, with some of the
     /// changes that stand together in the log; where it cuts between two calls
@@ -71,5 +83,7 @@ pub trait State: Send {
 
 /// No state: for those who keep it elsewhere.
 impl State for () {
+    const FOLDS: bool = true;
+
     fn apply(&mut self, _: Change<'_>) {}
 }

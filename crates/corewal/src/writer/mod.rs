@@ -32,6 +32,7 @@ use self::files::Files;
 use self::ledger::Ledger;
 use self::pool::Pool;
 use self::supply::Supply;
+use self::surgery::Releasing;
 use crate::clock::Clock;
 use crate::durable::Publisher;
 use crate::error::{Error, Result};
@@ -92,6 +93,7 @@ pub struct Writer<S: Storage = FileStorage> {
     records_synced: u64,
     batch_open: bool,
     start: Lsn,
+    releasing: Option<Releasing>,
     commit_body: Vec<u8>,
     latched: Option<(io::ErrorKind, String)>,
     /// Commits that no sync has been asked for.
@@ -206,6 +208,7 @@ impl<S: Storage> Writer<S> {
             records_appended: 0,
             records_durable: VecDeque::with_capacity(frames + 1),
             records_synced: 0,
+            releasing: None,
             batch_open: false,
             start,
             commit_body: Vec::new(),

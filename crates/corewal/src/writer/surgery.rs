@@ -9,6 +9,14 @@ use super::Writer;
 use crate::error::{Error, Result};
 use crate::scan::{Cursor, Step, survey};
 
+/// A release that stands in the log and is not durable yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Releasing {
+    to: Lsn,
+    count: usize,
+    end: Lsn,
+}
+
 impl<S: Storage> Writer<S> {
     /// Takes back everything from `lsn` on, durably: the records stay where
     /// they are, a rollback record says that they no longer count. What lies
@@ -116,15 +124,62 @@ impl<S: Storage> Writer<S> {
     }
 
     fn release_to(&mut self, to: Lsn, count: usize) -> Result<()> {
+        self.push_release(to, count)?;
+        self.sync()?;
+        self.give_back(to, count);
+        Ok(())
+    }
+
+    fn push_release(&mut self, to: Lsn, count: usize) -> Result<()> {
         assert!(self.start < to);
         // What ended in the released part goes into the record that replaces
         // it; what a rollback took back does not.
         let ended = self.files.spans()[count - 1].ended;
-        self.push(&Record::Release { to, epoch: ended })?;
-        self.sync()?;
+        self.push(&Record::Release { to, epoch: ended }).map(drop)
+    }
+
+    fn give_back(&mut self, to: Lsn, count: usize) {
         self.start = to;
         self.supply.give_back(self.files.release_oldest(count));
         self.supply.flush();
-        Ok(())
+    }
+
+    /// Releases what lies wholly below `floor`, without waiting: the first call
+    /// that finds something says so in the log, and one after that is durable
+    /// gives the files back. Nothing happens while the log is full.
+    ///
+    /// # Errors
+    /// As [`Writer::release_below`].
+    #[inline]
+    pub(crate) fn release_step(&mut self, floor: Lsn) -> Result<()> {
+        if floor <= self.start && self.releasing.is_none() {
+            return Ok(());
+        }
+        self.release_on(floor)
+    }
+
+    fn release_on(&mut self, floor: Lsn) -> Result<()> {
+        match self.releasing {
+            Some(Releasing { to, count, end }) if end <= self.durable_lsn() => {
+                self.releasing = None;
+                self.give_back(to, count);
+                Ok(())
+            }
+            Some(_) => Ok(()),
+            None => {
+                let count = self.files.wholly_below(floor.min(self.durable_lsn()));
+                if count == 0 {
+                    return Ok(());
+                }
+                self.supply.complaint()?;
+                let to = self.files.spans()[count].base_lsn;
+                match self.push_release(to, count) {
+                    Ok(()) => self.releasing = Some(Releasing { to, count, end: self.appended_lsn() }),
+                    Err(error) if error.is_full() => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+                self.request_sync()
+            }
+        }
     }
 }

@@ -150,7 +150,7 @@ impl World {
     }
 
     pub(crate) fn segments(&self, core: u16) -> Vec<PathBuf> {
-        let dir = Path::new(DIR).join(name::core_dir(CoreId(core)));
+        let dir = Path::new(DIR).join(name::core_dir(CoreId(core), 0));
         self.files().into_iter().filter(|path| path.starts_with(&dir)).collect()
     }
 
@@ -185,7 +185,7 @@ impl World {
 /// Core and segment that a path names.
 pub(crate) fn place_of(path: &Path) -> Option<(CoreId, SegmentId)> {
     let core = path.parent()?.file_name()?.to_str()?;
-    Some((name::parse_core_dir(core)?, name::parse_segment(path.file_name()?.to_str()?)?))
+    Some((name::parse_core_dir(core)?.0, name::parse_segment(path.file_name()?.to_str()?)?))
 }
 
 /// A frame of a segment's file: where it stands, how long it is without its

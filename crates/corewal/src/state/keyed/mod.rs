@@ -79,6 +79,8 @@ impl Slot {
 }
 
 impl State for Keyed {
+    const FOLDS: bool = true;
+
     #[inline]
     fn apply(&mut self, change: Change<'_>) {
         self.apply_hashed(self.hash(key_of(&change)), change);

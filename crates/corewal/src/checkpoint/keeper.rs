@@ -1,0 +1,227 @@
+//! The keeper: when the logs have grown enough, it has a checkpoint made, on a
+//! thread of its own, and tells the cores how far they may release.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use corewal_format::{CoreId, Epoch};
+use corewal_io::Storage;
+
+use super::{CheckpointMade, Checkpointer, Checkpoints};
+use crate::clock::Clock;
+use crate::durable::DurableLsn;
+use crate::epochs::EpochBoard;
+use crate::error::{Error, Result};
+use crate::parallel;
+
+/// How the checkpoints of a store are getting on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointStatus {
+    /// Epoch of the newest; 0 if there is none.
+    pub epoch: Epoch,
+    /// Checkpoints made since the store was opened.
+    pub made: u64,
+    /// Bytes of runs written for them.
+    pub written: u64,
+    /// Bytes of log that the newest does not cover, over all cores.
+    pub behind: u64,
+    /// Why the last try failed, if it did. It is tried again.
+    pub error: Option<String>,
+}
+
+/// Has checkpoints made. One a store.
+pub(crate) struct Keeper<S: Storage> {
+    shared: Arc<Shared<S>>,
+    /// `None` where checkpoints are made on the thread that finds them due.
+    thread: Option<parallel::Background>,
+    /// Dropped last: nothing may change in the directory once it is free.
+    _lock: Arc<S::Lock>,
+}
+
+struct Shared<S: Storage> {
+    maker: Mutex<Checkpointer<S>>,
+    board: Arc<EpochBoard>,
+    clock: Arc<dyn Clock>,
+    policy: Checkpoints,
+    durable: Vec<DurableLsn>,
+    /// Sum of the positions that the newest checkpoint covers.
+    covered: AtomicU64,
+    /// Epoch and time of the newest, or of the opening.
+    epoch: AtomicU64,
+    time: AtomicU64,
+    /// After a try that failed: not again before the logs' positions sum up to
+    /// this.
+    not_before: AtomicU64,
+    stop: AtomicBool,
+    /// Somebody found one to be due.
+    due: Mutex<bool>,
+    rings: Condvar,
+    status: Mutex<CheckpointStatus>,
+}
+
+impl<S: Storage> std::fmt::Debug for Keeper<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("policy", &self.shared.policy).finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Storage> Keeper<S> {
+    pub(crate) fn start(
+        maker: Checkpointer<S>,
+        board: Arc<EpochBoard>,
+        policy: Checkpoints,
+        inline: bool,
+        lock: Arc<S::Lock>,
+    ) -> Result<Self> {
+        let clock = Arc::clone(&maker.clock);
+        let durable = maker.cores.iter().map(|core| core.durable.clone()).collect();
+        let dir = maker.layout.dir.clone();
+        let shared = Arc::new(Shared {
+            board,
+            policy,
+            durable,
+            covered: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            time: AtomicU64::new(clock.now().0),
+            not_before: AtomicU64::new(0),
+            clock,
+            maker: Mutex::new(maker),
+            stop: AtomicBool::new(false),
+            due: Mutex::new(false),
+            rings: Condvar::new(),
+            status: Mutex::default(),
+        });
+        shared.note(&locked(&shared.maker));
+        let acts = policy.bytes.is_some() || policy.every.is_some();
+        let thread = if inline || !acts {
+            None
+        } else {
+            let shared = Arc::clone(&shared);
+            let thread = parallel::background("corewal-checkpoints", move || shared.work());
+            Some(thread.map_err(|error| Error::io("start a thread for", &dir, error))?)
+        };
+        Ok(Self { shared, thread, _lock: lock })
+    }
+
+    /// Makes a checkpoint of the newest complete epoch now, on this thread.
+    pub(crate) fn checkpoint(&self) -> Result<Option<CheckpointMade>> {
+        self.shared.make()
+    }
+
+    pub(crate) fn status(&self) -> CheckpointStatus {
+        let behind = self.shared.appended().saturating_sub(self.shared.covered.load(Ordering::Relaxed));
+        CheckpointStatus { behind, ..locked(&self.shared.status).clone() }
+    }
+
+    /// A core has ended an epoch, durably: a checkpoint may be due.
+    pub(crate) fn ended(&self) {
+        if !self.shared.is_due() {
+            return;
+        }
+        match &self.thread {
+            Some(_) => {
+                *locked(&self.shared.due) = true;
+                self.shared.rings.notify_one();
+            }
+            // What went wrong stands in the status.
+            None => drop(self.shared.make()),
+        }
+    }
+}
+
+impl<S: Storage> Drop for Keeper<S> {
+    /// Waits for the thread.
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        *locked(&self.shared.due) = true;
+        self.shared.rings.notify_one();
+        if let Some(thread) = self.thread.take() {
+            thread.join();
+        }
+    }
+}
+
+impl<S: Storage> Shared<S> {
+    fn work(&self) {
+        loop {
+            let mut due = locked(&self.due);
+            while !*due {
+                due = self.rings.wait(due).unwrap_or_else(PoisonError::into_inner);
+            }
+            *due = false;
+            drop(due);
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            // What went wrong stands in the status.
+            let _ = self.make();
+        }
+    }
+
+    /// Sum of the durable positions of all cores.
+    fn appended(&self) -> u64 {
+        self.durable.iter().map(|durable| durable.get().0).fold(0, u64::saturating_add)
+    }
+
+    fn is_due(&self) -> bool {
+        let Checkpoints { bytes, every, .. } = self.policy;
+        if self.board.complete().0 <= self.epoch.load(Ordering::Relaxed) {
+            return false;
+        }
+        let appended = self.appended();
+        if appended < self.not_before.load(Ordering::Relaxed) {
+            return false;
+        }
+        let behind = appended.saturating_sub(self.covered.load(Ordering::Relaxed));
+        if bytes.is_some_and(|bytes| behind >= bytes) {
+            return true;
+        }
+        let age = || u128::from(self.clock.now().0.saturating_sub(self.time.load(Ordering::Relaxed)));
+        every.is_some_and(|every| age() >= every.as_nanos())
+    }
+
+    fn make(&self) -> Result<Option<CheckpointMade>> {
+        let mut maker = locked(&self.maker);
+        let epoch = self.board.complete();
+        if maker.planted.released_before_manifest() {
+            for (core, durable) in self.durable.iter().enumerate() {
+                self.board.may_release(CoreId(u16::try_from(core).expect("at most 1,024")), durable.get());
+            }
+        }
+        let made = maker.make(epoch, &self.stop);
+        self.note(&maker);
+        let mut status = locked(&self.status);
+        match &made {
+            Ok(made) => {
+                status.made += u64::from(made.is_some());
+                status.written += made.map_or(0, |made| made.written);
+                status.error = None;
+                self.not_before.store(0, Ordering::Relaxed);
+            }
+            Err(error) => {
+                status.error = Some(error.to_string());
+                let more = self.policy.bytes.unwrap_or(64 << 20) / 8;
+                self.not_before.store(self.appended().saturating_add(more), Ordering::Relaxed);
+            }
+        }
+        made
+    }
+
+    /// Tells what the checkpoints at hand cover.
+    fn note(&self, maker: &Checkpointer<S>) {
+        for (core, floor) in maker.floors().into_iter().enumerate() {
+            self.board.may_release(CoreId(u16::try_from(core).expect("at most 1,024 cores")), floor);
+        }
+        if let Some(newest) = maker.newest() {
+            let covered = newest.cores.iter().map(|core| core.lsn.0).fold(0, u64::saturating_add);
+            self.covered.store(covered, Ordering::Relaxed);
+            self.epoch.store(newest.epoch.0, Ordering::Relaxed);
+            self.time.store(newest.time.0, Ordering::Relaxed);
+            locked(&self.status).epoch = newest.epoch;
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Writing a run: a file of sorted keys, in the frame format of a log.
+//!
+//! Header, frames of puts and deletes in key order, and at the end a commit
+//! with the source offsets and the watermark, and a close. Its positions count
+//! from its own first byte.
+
+use corewal_format::{
+    BLOCK_LEN, CommitRef, Epoch, FRAME_HEADER_LEN, FrameFields, Lsn, MAX_OFFSETS, Opening, Record, RunId, RunRef,
+    SegmentHeader, SegmentIdentity, Sequence, TimestampNs, block_align, crc32c_append, encode_commit_body,
+    finish_frame,
+};
+use corewal_io::{AlignedBuf, OpenMode, Storage};
+
+use crate::commit::Progress;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::scan::LogIdentity;
+
+/// A frame is finished when it holds so many bytes.
+const FRAME_BYTES: usize = 128 << 10;
+
+/// What all frames of a run have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) epoch: Epoch,
+    pub(crate) time: TimestampNs,
+}
+
+/// A run that is being written. Dropping it leaves an unfinished file, which
+/// the next opening removes.
+pub(crate) struct RunWriter<'l, S: Storage> {
+    layout: &'l Layout<S>,
+    file: S::File,
+    identity: SegmentIdentity,
+    stamp: Stamp,
+    run: RunRef,
+    buffer: AlignedBuf,
+    /// Bytes of the frame at hand, and its records.
+    len: usize,
+    records: u32,
+    sequence: u64,
+}
+
+impl<'l, S: Storage> RunWriter<'l, S> {
+    pub(crate) fn create(layout: &'l Layout<S>, log: LogIdentity, run: RunId, stamp: Stamp) -> Result<Self> {
+        let path = layout.run(run);
+        layout.remove_if_there(&path)?;
+        let file =
+            layout.storage.open(&path, OpenMode::CreateNew).map_err(|error| Error::io("create", &path, error))?;
+        let identity = SegmentIdentity::of_run(log.log_id, log.core, run);
+        let mut writer = Self {
+            layout,
+            file,
+            identity,
+            stamp,
+            run: RunRef { run, bytes: 0, puts: 0, deletes: 0, crc: 0 },
+            buffer: AlignedBuf::new(FRAME_BYTES + BLOCK_LEN),
+            len: FRAME_HEADER_LEN,
+            records: 0,
+            sequence: 0,
+        };
+        let header = SegmentHeader { identity, cores: log.cores, recycled: false, run: true };
+        header.encode(&mut writer.buffer.as_mut_slice()[..BLOCK_LEN]);
+        writer.write(BLOCK_LEN)?;
+        Ok(writer)
+    }
+
+    /// Adds a key, greater than all before, with its value or as removed.
+    pub(crate) fn add(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        match value {
+            Some(value) => {
+                self.run.puts += 1;
+                self.push(&Record::Put { key, value })
+            }
+            None => {
+                self.run.deletes += 1;
+                self.push(&Record::Delete { key })
+            }
+        }
+    }
+
+    /// Ends the run and, if it is to be kept, makes its content durable. Its
+    /// directory is the caller's to sync.
+    pub(crate) fn finish(mut self, progress: &Progress, sync: bool) -> Result<RunRef> {
+        let offsets: Vec<_> = progress.offsets.iter().collect();
+        // The commits of a log can name more sources than one of them may.
+        let mut parts = offsets.chunks(MAX_OFFSETS);
+        let mut part = parts.next().unwrap_or_default();
+        loop {
+            let mut body = Vec::new();
+            let named = part.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+            let commit = encode_commit_body(progress.watermark, named, &mut body);
+            commit.expect("each was within its limits when it was committed");
+            self.push(&Record::Commit(CommitRef::parse(&body).expect("just encoded")))?;
+            match parts.next() {
+                Some(next) => part = next,
+                None => break,
+            }
+        }
+        self.push(&Record::Close { complete: self.stamp.epoch })?;
+        self.end_frame()?;
+        let path = self.layout.run(self.run.run);
+        if sync {
+            self.layout.settle(&self.file, 0, &path)?;
+        }
+        Ok(self.run)
+    }
+
+    fn push(&mut self, record: &Record<'_>) -> Result<()> {
+        let len = record.encoded_len();
+        if self.records > 0 && self.len + len > FRAME_BYTES {
+            self.end_frame()?;
+        }
+        if self.len + len > self.buffer.capacity() {
+            self.buffer = AlignedBuf::new(self.len + len);
+        }
+        self.len += record.encode(&mut self.buffer.as_mut_slice()[self.len..]);
+        self.records += 1;
+        Ok(())
+    }
+
+    fn end_frame(&mut self) -> Result<()> {
+        let lsn = Lsn(self.run.bytes);
+        let fields = FrameFields {
+            lsn,
+            durable_lsn: lsn,
+            epoch: self.stamp.epoch,
+            sequence: Sequence(self.sequence),
+            timestamp: self.stamp.time,
+            opening: Opening(1),
+            sealed: false,
+        };
+        let seed = self.identity.checksum_seed();
+        finish_frame(&mut self.buffer.as_mut_slice()[..self.len], self.records, &fields, seed);
+        self.sequence += u64::from(self.records);
+        let (len, aligned) = (self.len, block_align(self.len));
+        self.buffer.as_mut_slice()[len..aligned].fill(0);
+        (self.len, self.records) = (FRAME_HEADER_LEN, 0);
+        self.write(aligned)
+    }
+
+    fn write(&mut self, len: usize) -> Result<()> {
+        let path = self.layout.run(self.run.run);
+        self.run.crc = crc32c_append(self.run.crc, &self.buffer.as_slice()[..len]);
+        let written = self.layout.storage.write_at(&self.file, self.run.bytes, &self.buffer, 0..len);
+        written.map_err(|error| Error::io("write", &path, error))?;
+        self.run.bytes += len as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! From which checkpoint a replay begins: the newest, or an older one if the
+//! newest is damaged and the log still reaches back.
+
+use std::time::Duration;
+
+use corewal_format::{CoreId, Epoch, Lsn, Manifest};
+use corewal_io::Storage;
+
+use super::plan::Keep;
+use super::replay::{Base, Recovered, replay};
+use crate::commit::Progress;
+use crate::error::{Damage, Error, Result};
+use crate::layout::Layout;
+use crate::parallel::for_each_core;
+use crate::scan::{LogIdentity, Survey, Verdict};
+use crate::state::State;
+
+/// What replaying all logs gives.
+pub(crate) struct Replayed<T> {
+    pub(crate) cores: Vec<(Recovered<T>, Duration)>,
+    /// Index of the checkpoint that it began from.
+    pub(crate) checkpoint: Option<usize>,
+    /// By core, what that checkpoint says of offsets and watermark.
+    pub(crate) bases: Vec<Progress>,
+    /// What is wrong with newer ones.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Replays each log onto the newest checkpoint that is whole.
+pub(crate) fn replay_from<S: Storage, T: State>(
+    layout: &Layout<S>,
+    manifest: &Manifest,
+    surveys: &[&Survey],
+    keep: Keep,
+    inline: bool,
+    state: impl Fn(CoreId) -> T + Send + Sync,
+) -> Result<Replayed<T>> {
+    let log = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+    let mut notes = Vec::new();
+    let mut candidates = manifest.checkpoints.iter().enumerate().rev();
+    let mut first_error = None;
+    loop {
+        let candidate = candidates.next();
+        let reaches = |survey: &&Survey| {
+            let covered = candidate.map_or(Lsn(0), |(_, checkpoint)| checkpoint.cores[survey.core.index()].lsn);
+            survey.start <= covered
+        };
+        // Without any checkpoint the whole log has to be there.
+        let possible =
+            surveys.iter().all(reaches) && (candidate.is_some() || manifest.generation == 0 || notes.is_empty());
+        if possible {
+            let cores = for_each_core(inline, surveys.to_vec(), |survey| {
+                let fresh = state(survey.core);
+                let base = match candidate {
+                    Some((_, checkpoint)) => {
+                        Base::load(layout, log(survey.core), &checkpoint.cores[survey.core.index()], fresh)?
+                    }
+                    None => Base::empty(fresh),
+                };
+                let progress = base.progress.clone();
+                Ok((replay(layout, log(survey.core), survey, keep, base)?, progress))
+            });
+            match cores.into_iter().collect::<Result<Vec<_>>>() {
+                Ok(cores) => {
+                    let checkpoint = candidate.map(|(index, _)| index);
+                    let (cores, bases) = cores.into_iter().map(|(core, base)| ((core, Duration::ZERO), base)).unzip();
+                    return Ok(Replayed { cores, checkpoint, bases, notes });
+                }
+                Err(error @ Error::Damaged(_)) if candidate.is_some() => {
+                    notes.push(format!("checkpoint {} is not used: {error}", candidate.expect("checked").1.number));
+                    first_error.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        } else if candidate.is_none() {
+            return Err(first_error.unwrap_or_else(|| headless(layout, manifest, surveys)));
+        }
+    }
+}
+
+/// The logs begin behind what a checkpoint covers, or there is none.
+fn headless<S: Storage>(layout: &Layout<S>, manifest: &Manifest, surveys: &[&Survey]) -> Error {
+    let newest = manifest.newest();
+    let covered = |survey: &Survey| newest.map_or(Lsn(0), |newest| newest.cores[survey.core.index()].lsn);
+    let survey = surveys.iter().find(|survey| survey.start > covered(survey)).expect("one does not reach");
+    Error::Damaged(Box::new(Damage {
+        core: survey.core,
+        segment: survey.segments.first().map(|span| span.id),
+        offset: 0,
+        lsn: Some(survey.start),
+        verdict: Verdict::Missing,
+        path: layout.core_dir(survey.core),
+        detail: format!(
+            "the log begins at LSN {}, the newest checkpoint covers it up to {}",
+            survey.start,
+            covered(survey)
+        ),
+        loss: "what stood between".into(),
+    }))
+}
+
+/// Refuses logs that end before what the newest checkpoint says was complete.
+pub(crate) fn check_reach<'s, S: Storage>(
+    layout: &Layout<S>,
+    manifest: &Manifest,
+    mut surveys: impl Iterator<Item = &'s Survey>,
+    complete: Epoch,
+) -> Result<()> {
+    let Some(newest) = manifest.newest().filter(|newest| newest.epoch > complete) else {
+        return Ok(());
+    };
+    let short = |survey: &&Survey| survey.coverage.newest_up_to(newest.epoch) < newest.epoch;
+    let survey = surveys.find(short).expect("an epoch that all have ended is complete");
+    let place = survey.stop.place;
+    Err(Error::Damaged(Box::new(Damage {
+        core: survey.core,
+        segment: Some(place.segment),
+        offset: place.offset,
+        lsn: Some(survey.end()),
+        verdict: Verdict::Missing,
+        path: layout.segment(survey.core, place.segment),
+        detail: format!(
+            "the log ends in epoch {}, but checkpoint {} says that epoch {} was complete on all cores",
+            survey.epoch, newest.number, newest.epoch
+        ),
+        loss: format!("what core {} did from epoch {} on", survey.core, survey.ended.next()),
+    })))
+}

@@ -1,0 +1,370 @@
+//! Checkpoints: what they hold, what they release, what opening makes of them
+//! when they are damaged.
+#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use corewal::io::{CrashKind, Fault, FaultKind, OperationKind, SimStorage};
+use corewal::{
+    Change, Checkpoints, Commit, Epoch, Error, Keyed, LogId, Opened, Options, Reader, Recover, State, verify_on,
+};
+
+const DIR: &str = "/db";
+
+fn options() -> Options {
+    let small = Options::new().cores(2).buffers(4).buffer_bytes(4096).segment_bytes(16_384);
+    small.log_id(LogId([5; 16])).checkpoints(Checkpoints::manual()).single_threaded()
+}
+
+type Store = Opened<Keyed, SimStorage>;
+
+fn open_with(options: Options, disk: &SimStorage) -> Store {
+    options.open_on(disk.clone(), DIR, |_| Keyed::default()).unwrap()
+}
+
+fn open(disk: &SimStorage) -> Store {
+    open_with(options(), disk)
+}
+
+/// What a store holds: keys with values, offsets by core, watermarks by core.
+type Data = (BTreeMap<Vec<u8>, Vec<u8>>, Vec<Option<u64>>, Vec<Option<i64>>);
+
+fn data(store: &Store) -> Data {
+    let keys = store.shards.iter().flat_map(|shard| shard.state().iter());
+    (
+        keys.map(|(key, value)| (key.to_vec(), value.to_vec())).collect(),
+        store.shards.iter().map(|shard| shard.offset_u64("in")).collect(),
+        store.shards.iter().map(|shard| shard.watermark()).collect(),
+    )
+}
+
+/// One epoch: some keys set, some removed, a commit a core.
+fn round(store: &mut Store, number: u64) {
+    for key in 0..12_u64 {
+        let name = format!("key-{}", (number * 7 + key) % 40);
+        let core = store.store.route(name.as_bytes());
+        let shard = &mut store.shards[core.index()];
+        if (number + key) % 5 == 0 {
+            shard.delete(name.as_bytes()).unwrap();
+        } else {
+            shard.put(name.as_bytes(), format!("{number}.{key} {}", "x".repeat(150)).as_bytes()).unwrap();
+        }
+    }
+    for shard in &mut store.shards {
+        shard.commit(&Commit::new().offset_u64("in", number).watermark(number as i64)).unwrap();
+    }
+    store.store.announce_epoch();
+    for shard in &mut store.shards {
+        shard.sync().unwrap();
+    }
+}
+
+/// Lets the cores give back what a checkpoint covers.
+fn settle(store: &mut Store) {
+    for _ in 0..4 {
+        for shard in &mut store.shards {
+            shard.poll().unwrap();
+            shard.sync().unwrap();
+        }
+    }
+}
+
+fn files(disk: &SimStorage, extension: &str) -> Vec<PathBuf> {
+    let files = disk.files().into_iter();
+    files.filter(|path| path.starts_with(DIR) && path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+#[test]
+fn a_store_with_checkpoints_opens_as_one_without_and_its_log_stays_short() {
+    let (with, without) = (SimStorage::default(), SimStorage::default());
+    let (mut one, mut other) = (open(&with), open(&without));
+    for number in 1..=60 {
+        round(&mut one, number);
+        round(&mut other, number);
+        if number % 7 == 0 {
+            let made = one.store.checkpoint().unwrap().expect("there is a new epoch");
+            assert_eq!(made.epoch, one.store.complete_epoch());
+            assert_eq!(one.store.checkpoint().unwrap(), None, "nothing new");
+            settle(&mut one);
+        }
+        if number % 11 == 0 {
+            (one, other) = {
+                drop((one, other));
+                (open(&with), open(&without))
+            };
+            assert_eq!(data(&one), data(&other));
+            assert_eq!(one.report.checkpoint.is_some(), number >= 7);
+        }
+    }
+    assert_eq!(data(&one), data(&other));
+    let segments = |disk| files(disk, "wal").len();
+    assert!(segments(&with) <= 10 && segments(&without) > 30, "{} and {}", segments(&with), segments(&without));
+    let found = verify_on(with.clone(), DIR).unwrap();
+    assert_eq!((found.findings.as_slice(), found.notes.as_slice()), (&[][..], &[][..]));
+    assert!(found.runs >= 2);
+    let info = Reader::open_on(with.clone(), DIR).unwrap().info().unwrap();
+    assert_eq!((info.checkpoints.len(), info.space.other_runs), (1, 0));
+    assert!(info.space.checkpoints > 0 && info.space.segments > 0);
+    drop(one);
+    let views = Reader::open_on(with, DIR).unwrap().replay(Recover::CompleteEpoch, |_| Keyed::default()).unwrap();
+    assert_eq!(views.iter().map(|view| view.state.len()).sum::<usize>(), data(&other).0.len());
+}
+
+#[test]
+fn after_a_crash_at_any_step_of_a_checkpoint_the_state_is_the_same() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk);
+    for number in 1..=12 {
+        round(&mut store, number);
+        if number % 5 == 0 {
+            store.store.checkpoint().unwrap();
+            settle(&mut store);
+        }
+    }
+    let expected = data(&store);
+    disk.record_snapshots(true);
+    store.store.checkpoint().unwrap().unwrap();
+    settle(&mut store);
+    let snapshots = disk.take_snapshots();
+    disk.record_snapshots(false);
+    assert!(snapshots.len() > 30, "{} steps", snapshots.len());
+    for (step, snapshot) in snapshots.iter().enumerate() {
+        for seed in 0..4 {
+            let crashed = snapshot.crash(if seed == 0 { CrashKind::Process } else { CrashKind::Power }, seed);
+            let mut opened = open(&crashed);
+            assert_eq!(data(&opened), expected, "step {step}, seed {seed}");
+            let space = Reader::open_on(crashed.clone(), DIR).unwrap().info().unwrap().space;
+            assert_eq!(space.other_runs, 0, "opening leaves no litter: step {step}, seed {seed}");
+            // And it goes on from there.
+            round(&mut opened, 13);
+            opened.store.checkpoint().unwrap().unwrap();
+            settle(&mut opened);
+            let expected = data(&opened);
+            drop(opened);
+            let again = open(&crashed.snapshot().crash(CrashKind::Power, seed));
+            assert_eq!(data(&again), expected, "step {step}, seed {seed}, a second time");
+        }
+    }
+}
+
+/// A store with two checkpoints that were kept, and the log from the first on.
+fn two_kept() -> (SimStorage, Data) {
+    let disk = SimStorage::default();
+    let mut store = open_with(options().checkpoints(Checkpoints::manual().keep(2)), &disk);
+    for number in 1..=12 {
+        round(&mut store, number);
+        if number % 4 == 0 {
+            store.store.checkpoint().unwrap();
+            settle(&mut store);
+        }
+    }
+    round(&mut store, 13);
+    let expected = data(&store);
+    for shard in store.shards.drain(..) {
+        shard.close().unwrap();
+    }
+    drop(store);
+    (disk, expected)
+}
+
+fn judge(disk: &SimStorage, path: &Path, bytes: Vec<u8>) -> Result<(Data, Vec<String>), Error> {
+    let copy = disk.snapshot().crash(CrashKind::Process, 0);
+    copy.write_file(path, bytes);
+    let found = verify_on(copy.clone(), DIR)?;
+    assert!(!found.findings.is_empty(), "verify says nothing of {}", path.display());
+    let opened = options().open_on(copy, DIR, |_| Keyed::default())?;
+    Ok((data(&opened), opened.report.notes.clone()))
+}
+
+#[test]
+fn a_damaged_run_or_manifest_is_found_and_never_served_and_the_one_before_serves() {
+    let (disk, expected) = two_kept();
+    let info = Reader::open_on(disk.clone(), DIR).unwrap().info().unwrap();
+    let runs = |index: usize| -> Vec<_> {
+        let parts = info.checkpoints[index].cores.iter().flat_map(|core| core.runs.iter());
+        parts.map(|run| Path::new(DIR).join("runs").join(format!("{:020}.run", run.run.0))).collect()
+    };
+    assert_eq!(info.checkpoints.len(), 2);
+    let (mut fell_back, mut refused) = (0, 0);
+    let all: Vec<_> = files(&disk, "run").into_iter().chain([Path::new(DIR).join("MANIFEST")]).collect();
+    for path in &all {
+        let bytes = disk.read_file(path).unwrap();
+        let in_both = runs(0).contains(path);
+        let step = if path.ends_with("MANIFEST") { 1 } else { 37 };
+        for at in (0..bytes.len()).step_by(step).chain([bytes.len() - 1]) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            match judge(&disk, path, damaged) {
+                Ok((found, notes)) => {
+                    assert_eq!(found, expected, "{} byte {at}", path.display());
+                    fell_back += u32::from(!notes.is_empty());
+                }
+                Err(error) => {
+                    assert!(in_both, "{} byte {at}: {error}", path.display());
+                    assert!(error.damage().is_some(), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        for len in [0, 100, 4096.min(bytes.len() - 1), bytes.len().saturating_sub(4096), bytes.len() - 1] {
+            if let Ok((found, _)) = judge(&disk, path, bytes[..len].to_vec()) {
+                assert_eq!(found, expected, "{} cut to {len}", path.display());
+            }
+        }
+    }
+    assert!(fell_back > 50, "{fell_back} fell back, {refused} refused");
+}
+
+#[test]
+fn a_checkpoint_that_fails_for_a_full_disk_changes_nothing_and_the_next_one_is_made() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk);
+    for number in 1..=8 {
+        round(&mut store, number);
+    }
+    store.store.checkpoint().unwrap();
+    round(&mut store, 9);
+    for on in [OperationKind::Create, OperationKind::Rename, OperationKind::SyncDir] {
+        disk.inject(Fault { on, skip: 0, kind: FaultKind::Error(28), sticky: true });
+        let error = store.store.checkpoint().unwrap_err();
+        assert!(matches!(&error, Error::Io { source, .. } if source.raw_os_error() == Some(28)), "{error}");
+        assert!(store.store.checkpoint_status().error.is_some());
+        disk.clear_faults();
+        let expected = data(&store);
+        let crashed = open(&disk.snapshot().crash(CrashKind::Power, 1));
+        assert_eq!(data(&crashed), expected);
+    }
+    round(&mut store, 10);
+    let made = store.store.checkpoint().unwrap().unwrap();
+    assert_eq!(made.epoch, store.store.complete_epoch());
+    settle(&mut store);
+    let expected = data(&store);
+    drop(store);
+    assert_eq!(data(&open(&disk)), expected);
+    let runs = Reader::open_on(disk.clone(), DIR).unwrap().info().unwrap().space;
+    assert_eq!(runs.other_runs, 0, "what failed left nothing behind");
+}
+
+#[test]
+fn what_was_rolled_back_is_in_no_checkpoint() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk);
+    for number in 1..=3 {
+        round(&mut store, number);
+    }
+    let expected = data(&store);
+    // One core ends an epoch that the other never does.
+    let epoch = store.store.next_epoch();
+    for key in 0..40 {
+        let name = format!("lost-{key}");
+        if store.store.route(name.as_bytes()).index() == 0 {
+            store.shards[0].put(name.as_bytes(), b"taken back").unwrap();
+        }
+    }
+    store.shards[0].commit(&Commit::new().offset_u64("in", 99)).unwrap();
+    store.shards[0].end_epoch(epoch).unwrap();
+    store.shards[0].sync().unwrap();
+    drop(store);
+    let mut store = open(&disk);
+    assert_eq!(data(&store), expected);
+    round(&mut store, 4);
+    store.store.checkpoint().unwrap().unwrap();
+    settle(&mut store);
+    let expected = data(&store);
+    assert!(!expected.0.keys().any(|key| key.starts_with(b"lost")));
+    drop(store);
+    assert_eq!(data(&open(&disk)), expected);
+}
+
+#[test]
+fn parked_cores_hold_no_checkpoint_back() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk);
+    round(&mut store, 1);
+    store.shards[1].park().unwrap();
+    for number in 2..=9 {
+        store.shards[0].commit(&Commit::new().offset_u64("in", number)).unwrap();
+        store.store.announce_epoch();
+        store.shards[0].sync().unwrap();
+        let made = store.store.checkpoint().unwrap().unwrap();
+        assert_eq!(made.epoch, store.store.complete_epoch());
+        store.shards[0].poll().unwrap();
+    }
+    store.shards[1].unpark().unwrap();
+    round(&mut store, 10);
+    store.store.checkpoint().unwrap().unwrap();
+    settle(&mut store);
+    let expected = data(&store);
+    drop(store);
+    assert_eq!(data(&open(&disk)), expected);
+}
+
+/// A state whose changes mean more than the last of them.
+#[derive(Default)]
+struct Count(u64);
+
+impl State for Count {
+    fn apply(&mut self, _: Change<'_>) {
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn a_state_that_does_not_fold_gets_no_checkpoint_and_is_not_shown_one() {
+    let disk = SimStorage::default();
+    let opened = options().open_on(disk.clone(), DIR, |_| Count::default()).unwrap();
+    assert!(matches!(opened.store.checkpoint(), Err(Error::NotFoldable)));
+    drop(opened);
+    let mut store = open(&disk);
+    round(&mut store, 1);
+    store.store.checkpoint().unwrap().unwrap();
+    drop(store);
+    let error = options().open_on(disk.clone(), DIR, |_| Count::default()).err();
+    assert!(matches!(error, Some(Error::NotFoldable)));
+    // Nor does one with payloads, whatever the state.
+    let mut store = open(&disk);
+    store.shards[0].payload(b"opaque").unwrap();
+    round(&mut store, 2);
+    assert!(matches!(store.store.checkpoint(), Err(Error::NotFoldable)));
+    let expected = data(&store);
+    drop(store);
+    assert_eq!(data(&open(&disk)), expected);
+}
+
+#[test]
+fn checkpoints_are_made_on_their_own_and_on_a_thread_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || {
+        let small = Options::new().cores(2).buffers(4).buffer_bytes(4096).segment_bytes(65_536);
+        small.checkpoints(Checkpoints::default().bytes(300_000))
+    };
+    let mut opened = options().open(dir.path()).unwrap();
+    let mut expected = BTreeMap::new();
+    for number in 0..400_u64 {
+        for key in 0..20_u64 {
+            let name = format!("key-{}", (number * 13 + key) % 300);
+            let value = format!("{number} {}", "y".repeat(100));
+            let core = opened.store.route(name.as_bytes());
+            opened.shards[core.index()].put(name.as_bytes(), value.as_bytes()).unwrap();
+            expected.insert(name.into_bytes(), value.into_bytes());
+        }
+        opened.store.announce_epoch();
+        for shard in &mut opened.shards {
+            shard.commit(&Commit::new()).unwrap();
+            shard.sync().unwrap();
+        }
+    }
+    let status = opened.store.checkpoint_status();
+    assert!(status.made >= 2 && status.error.is_none(), "{status:?}");
+    assert_eq!(opened.store.complete_epoch(), Epoch(400));
+    drop(opened);
+    let opened = options().open(dir.path()).unwrap();
+    assert!(opened.report.checkpoint.is_some());
+    let found: BTreeMap<_, _> = opened
+        .shards
+        .iter()
+        .flat_map(|shard| shard.state().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(found, expected);
+}
