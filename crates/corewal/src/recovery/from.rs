@@ -41,13 +41,16 @@ pub(crate) fn replay_from<S: Storage, T: State>(
     let mut first_error = None;
     loop {
         let candidate = candidates.next();
-        let reaches = |survey: &&Survey| {
-            let covered = candidate.map_or(Lsn(0), |(_, checkpoint)| checkpoint.cores[survey.core.index()].lsn);
-            survey.start <= covered
+        let possible = match candidate {
+            Some((_, checkpoint)) => {
+                surveys.iter().all(|survey| survey.start <= checkpoint.cores[survey.core.index()].lsn)
+            }
+            // What was released, the user has elsewhere.
+            None if manifest.checkpoints.is_empty() => true,
+            // The whole log has to be there. (One of a later generation begins
+            // with a checkpoint.)
+            None => manifest.generation == 0 && surveys.iter().all(|survey| survey.start == Lsn(0)),
         };
-        // Without any checkpoint the whole log has to be there.
-        let possible =
-            surveys.iter().all(reaches) && (candidate.is_some() || manifest.generation == 0 || notes.is_empty());
         if possible {
             let cores = for_each_core(inline, surveys.to_vec(), |survey| {
                 let fresh = state(survey.core);
