@@ -98,6 +98,12 @@ pub enum Error {
     /// it cannot be folded into a checkpoint, or one cannot be read. Nothing was
     /// changed.
     NotFoldable,
+    /// The number of cores cannot be changed: they know different offsets of one
+    /// source, and each new core would need both. Nothing was changed.
+    OffsetsDiffer {
+        /// The source.
+        source: String,
+    },
     /// The shard is parked. Nothing was appended: unpark it first.
     Parked,
     /// An epoch that is already over in this core's log.
@@ -238,6 +244,11 @@ impl fmt::Display for Error {
                 f,
                 "no checkpoint: the state is one of the user's own, whose changes cannot be folded; \
                  write it aside and release the log below (Writer::release_below)"
+            ),
+            Self::OffsetsDiffer { source } => write!(
+                f,
+                "the cores have different offsets of the source `{source}`, so their number cannot be changed: \
+                 commit the same offset on all of them, or give each core's part a name of its own"
             ),
             Self::Parked => write!(f, "the shard is parked; unpark it first"),
             Self::EpochOver { asked, current } => {

@@ -13,6 +13,7 @@ use crate::group::GroupCommit;
 use crate::planted::Planted;
 use crate::recovery::{self, OpenedLogs};
 use crate::report::RecoveryReport;
+use crate::reshard::reshard_on;
 use crate::state::{Keyed, State};
 use crate::store::Opened;
 use crate::writer::Writer;
@@ -78,6 +79,7 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) inline: bool,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) reshard: bool,
     pub(crate) planted: Planted,
 }
 
@@ -107,12 +109,13 @@ impl Options {
             create: true,
             inline: false,
             checkpoints: Checkpoints::default(),
+            reshard: false,
             planted: Planted::default(),
         }
     }
 
     /// The number of cores, 1 to 1,024. An existing store with another number
-    /// refuses to open.
+    /// refuses to open, unless it may be [resharded](Options::reshard).
     #[must_use]
     pub fn cores(mut self, cores: u16) -> Self {
         self.cores = Some(cores);
@@ -166,6 +169,15 @@ impl Options {
     #[must_use]
     pub fn checkpoints(mut self, policy: Checkpoints) -> Self {
         self.checkpoints = policy;
+        self
+    }
+
+    /// Whether a store with another number of cores than asked for is changed to
+    /// have that many, before it is opened (see [`reshard`](crate::reshard())).
+    /// It is not, by default: `open` says [`Error::CoreCount`].
+    #[must_use]
+    pub fn reshard(mut self, reshard: bool) -> Self {
+        self.reshard = reshard;
         self
     }
 
@@ -246,7 +258,14 @@ impl Options {
         state: impl Fn(corewal_format::CoreId) -> T + Send + Sync,
     ) -> Result<Opened<T, S>> {
         let (policy, inline) = (self.checkpoints, self.inline);
-        let logs = recovery::open(self, storage, dir.as_ref(), state)?;
+        let dir = dir.as_ref();
+        let logs = match recovery::open(self.clone(), storage.clone(), dir, &state) {
+            Err(Error::CoreCount { asked, .. }) if self.reshard => {
+                reshard_on(storage.clone(), dir, asked, self.clone())?;
+                recovery::open(self, storage, dir, state)?
+            }
+            opened => opened?,
+        };
         Opened::new(logs, policy, inline)
     }
 

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, FrameFields, Lsn, Manifest, ManifestState, Opening, Record,
-    SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align, finish_frame, name,
+    BLOCK_LEN, CoreId, Epoch, Lsn, Manifest, ManifestState, Opening, Record, SegmentHeader, SegmentId, Sequence,
+    block_align, name,
 };
 use corewal_io::{AlignedBuf, EntryKind, FileStorage, OpenMode, Storage};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::lone_frame::LoneFrame;
 use crate::reader::ready_manifest;
 use crate::recovery::{check_claims, lock, write_manifest};
 use crate::route::Router;
@@ -390,32 +391,14 @@ impl<S: Storage> Cut<'_, S> {
 
     fn write_frame(&self, file: &S::File, place: Place, records: &[Record<'_>], sealed: bool) -> Result<()> {
         let survey = self.survey;
-        let path = self.layout.segment(self.log.core, place.segment);
-        let io_error = |error| Error::io("write", &path, error);
-        let mut buffer = AlignedBuf::new(BLOCK_LEN);
-        let mut len = FRAME_HEADER_LEN;
-        for record in records {
-            len += record.encode(&mut buffer.as_mut_slice()[len..]);
-        }
-        let identity = SegmentIdentity {
-            log_id: self.log.log_id,
-            core: self.log.core,
-            segment: place.segment,
-            base_lsn: place.base_lsn,
-        };
-        let fields = FrameFields {
-            lsn: place.lsn(),
-            durable_lsn: place.lsn(),
+        let frame = LoneFrame {
             epoch: survey.epoch,
             sequence: survey.sequence,
             timestamp: survey.timestamp,
             opening: Opening(survey.opening.0.max(1)),
             sealed,
         };
-        let count = u32::try_from(records.len()).expect("a few records");
-        finish_frame(&mut buffer.as_mut_slice()[..len], count, &fields, identity.checksum_seed());
-        self.layout.storage.write_at(file, place.offset, &buffer, 0..BLOCK_LEN).map_err(io_error)?;
-        self.layout.storage.settle(file, place.offset).map_err(io_error)
+        frame.write(self.layout, self.log, file, place, records)
     }
 
     fn remove(&self, segments: &[SegmentId], except: Option<SegmentId>) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use corewal_format::{CoreId, Epoch, LogId};
+use corewal_format::{CoreId, Epoch, LogId, Lsn};
 use corewal_io::{FileStorage, Storage};
 
 use crate::checkpoint::{CheckpointMade, CheckpointStatus, Checkpoints, Keeper};
@@ -130,6 +130,12 @@ impl<S: Storage> Store<S> {
     /// was released.
     pub fn checkpoint(&self) -> Result<Option<CheckpointMade>> {
         self.keeper.as_ref().ok_or(Error::NotFoldable)?.checkpoint()
+    }
+
+    /// Moves the newest checkpoint to `cores` cores, whose logs begin at `base`.
+    /// Consumes the last handle: what is open is no longer what counts.
+    pub(crate) fn reshard(self, cores: u16, base: Lsn) -> Result<u64> {
+        self.keeper.as_ref().ok_or(Error::NotFoldable)?.reshard(cores, base)
     }
 
     /// How the checkpoints are getting on.

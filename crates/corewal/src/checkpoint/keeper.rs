@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use corewal_format::{CoreId, Epoch};
+use corewal_format::{CoreId, Epoch, Lsn};
 use corewal_io::Storage;
 
 use super::{CheckpointMade, Checkpointer, Checkpoints};
@@ -110,6 +110,12 @@ impl<S: Storage> Keeper<S> {
     /// Makes a checkpoint of the newest complete epoch now, on this thread.
     pub(crate) fn checkpoint(&self) -> Result<Option<CheckpointMade>> {
         self.shared.make()
+    }
+
+    /// Moves the newest checkpoint to another number of cores; see
+    /// [`Checkpointer::reshard`].
+    pub(crate) fn reshard(&self, cores: u16, base: Lsn) -> Result<u64> {
+        locked(&self.shared.maker).reshard(cores, base)
     }
 
     pub(crate) fn status(&self) -> CheckpointStatus {

@@ -8,6 +8,7 @@
 mod fold;
 mod keeper;
 mod policy;
+mod reshard;
 mod run;
 mod source;
 
@@ -31,6 +32,7 @@ use fold::Progressed;
 pub use keeper::CheckpointStatus;
 pub(crate) use keeper::Keeper;
 pub use policy::Checkpoints;
+pub(crate) use reshard::base_behind;
 use run::{RunWriter, Stamp};
 pub(crate) use source::{Merge, check_whole};
 

@@ -205,6 +205,11 @@ impl<'l, S: Storage> Merge<'l, S> {
         Ok(Self { sources })
     }
 
+    /// Several runs: of those with the same key, the newest must come first.
+    pub(crate) fn of(sources: Vec<RunReader<'l, S>>) -> Self {
+        Self { sources }
+    }
+
     /// How many keys there are at most.
     pub(crate) fn keys(&self) -> u64 {
         self.sources.iter().map(|source| source.run.puts).sum()

@@ -170,8 +170,7 @@ pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
         // Logs of a later generation are those of a manifest that is lost, and
         // may hold what this one knows nothing of.
         Some(Ok(manifest))
-            if manifest.state == ManifestState::Ready
-                && logs_in(layout)?.iter().all(|&(_, generation)| generation <= manifest.generation) =>
+            if manifest.state == ManifestState::Ready && !later_generation(layout, manifest.generation)? =>
         {
             let instead = format!("{why} [{}]; {} counts", path.display(), old.display());
             Ok(Root { manifest, instead: Some(instead) })
@@ -181,6 +180,17 @@ pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
         }
         _ => Err(manifest_damage(path, why)),
     }
+}
+
+/// Whether there are logs of a later generation.
+fn later_generation<S: Storage>(layout: &Layout<S>, than: u32) -> Result<bool> {
+    for (core, generation) in logs_in(layout)?.into_iter().filter(|&(_, generation)| generation > than) {
+        // One that was cut short leaves an empty directory.
+        if layout.of_generation(generation).list_segments(core)?.is_some_and(|segments| !segments.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn read_manifest<S: Storage>(

@@ -37,7 +37,7 @@ use crate::state::State;
 use crate::writer::{Crew, OpenSegment, TakeUp, Writer};
 
 use create::logs_in;
-pub(crate) use create::{Root, load_manifest, write_manifest};
+pub(crate) use create::{Root, create_dir, load_manifest, write_manifest};
 pub(crate) use from::{check_reach, replay_from};
 pub(crate) use plan::{Plan, check_claims, plan};
 pub(crate) use replay::{Recovered, is_undoable};
@@ -113,7 +113,6 @@ pub(crate) fn open<S: Storage, T: State>(
     // leaves half done, the next open decides the same way.
     let next_epoch = plan.next_epoch(replayed.iter().any(|(_, recovered, _)| recovered.rolled_back > 0));
     let mut notes: Vec<String> = instead.iter().chain(&from.notes).cloned().collect();
-    clear_generations(&layout)?;
     if !notes.is_empty() {
         // What is damaged is not named any more, and no number given twice.
         let usable = from.checkpoint.map_or(0, |checkpoint| checkpoint + 1);
@@ -122,7 +121,7 @@ pub(crate) fn open<S: Storage, T: State>(
         write_manifest(&layout, &manifest, None)?;
         notes.push("the manifest was written anew".into());
     }
-    remove_litter(&layout, &manifest)?;
+    clear_others(&layout, &manifest)?;
     let crew = Arc::new(if options.inline { Crew::inline() } else { Crew::background()? });
     let opened = for_each_core(options.inline, replayed, |(survey, recovered, took)| {
         let began = clock.now();
@@ -160,9 +159,11 @@ pub(crate) fn open<S: Storage, T: State>(
     Ok(OpenedLogs { router: Router::new(manifest.cores), manifest, cores, report, lock, checkpointer })
 }
 
-/// Removes the logs of other generations: of a change of the number of cores
-/// that a crash cut short, or of before one.
-fn clear_generations<S: Storage>(layout: &Layout<S>) -> Result<()> {
+/// Removes what `manifest` does not name: runs, and the logs of other
+/// generations, of a change of the number of cores that a crash cut short or of
+/// before one.
+pub(crate) fn clear_others<S: Storage>(layout: &Layout<S>, manifest: &Manifest) -> Result<()> {
+    remove_litter(layout, manifest)?;
     let others = logs_in(layout)?.into_iter().filter(|&(_, generation)| generation != layout.generation);
     for (core, generation) in others {
         let other = layout.of_generation(generation);

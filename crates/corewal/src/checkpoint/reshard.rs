@@ -1,0 +1,132 @@
+//! Another number of cores: the state is written as a checkpoint for them, with
+//! empty logs behind it, and one switch of the manifest makes both count.
+
+use std::cell::Cell;
+use std::collections::btree_map::Entry;
+use std::sync::atomic::AtomicBool;
+
+use corewal_format::{
+    BLOCK_LEN, Checkpoint, CoreCheckpoint, CoreId, Lsn, Manifest, Opening, Record, SegmentId, Sequence,
+};
+use corewal_io::Storage;
+
+use super::run::{RunWriter, Stamp};
+use super::source::RunReader;
+use super::{Checkpointer, Context, Merge};
+use crate::commit::Progress;
+use crate::error::{Error, Result};
+use crate::lone_frame::LoneFrame;
+use crate::recovery::{clear_others, create_dir, write_manifest};
+use crate::route::Router;
+use crate::scan::{LogIdentity, Place};
+use crate::segments::{Want, create_segment};
+
+/// Size of the first segment of a log that is made so.
+const FIRST_BYTES: u64 = 1 << 20;
+
+impl<S: Storage> Checkpointer<S> {
+    /// Moves the state of the newest checkpoint, which holds all that counts,
+    /// to `cores` cores, whose logs begin at `base`: behind every position that
+    /// was ever given out. Returns the number of keys.
+    ///
+    /// After an error, as after a crash, the store has its old cores or its new
+    /// ones. The manifest decides; what the other one left, the next opening
+    /// removes.
+    pub(crate) fn reshard(&mut self, cores: u16, base: Lsn) -> Result<u64> {
+        let newest = self.newest().expect("made just before").clone();
+        let progress = self.common_progress()?;
+        let stop = AtomicBool::new(false);
+        let context = Context {
+            layout: &self.layout,
+            stamp: Stamp { epoch: newest.epoch, time: self.clock.now() },
+            next_run: Cell::new(self.next_run),
+            batch_bytes: self.batch_bytes,
+            sync: true,
+            stop: &stop,
+        };
+        let manifest = Manifest {
+            number: self.manifest.number + 1,
+            cores,
+            generation: self.manifest.generation + 1,
+            checkpoints: Vec::new(),
+            ..self.manifest.clone()
+        };
+        let log = |core| LogIdentity { log_id: manifest.log_id, core, cores };
+
+        // 1. The state, sorted by key within each new core as it comes.
+        let router = Router::new(cores);
+        let writers = (0..cores)
+            .map(|core| RunWriter::create(&self.layout, log(CoreId(core)), context.next_run(), context.stamp));
+        let mut writers: Vec<_> = writers.collect::<Result<_>>()?;
+        let mut sources = Vec::new();
+        for (index, part) in newest.cores.iter().enumerate() {
+            let old = self.log(CoreId(u16::try_from(index).expect("at most 1,024 cores")));
+            for &run in part.runs.iter().rev() {
+                sources.push(RunReader::open(&self.layout, old, run)?);
+            }
+        }
+        let mut keys = 0;
+        Merge::of(sources).for_each(|(key, value)| {
+            let Some(value) = value else { return Ok(()) };
+            keys += 1;
+            writers[router.route(key).index()].add(key, Some(value))
+        })?;
+        let mut parts = Vec::with_capacity(writers.len());
+        for writer in writers {
+            parts.push(CoreCheckpoint { lsn: base, runs: vec![writer.finish(&progress, true)?] });
+        }
+        self.next_run = context.next_run.get();
+        self.layout.sync_dir(&self.layout.runs())?;
+
+        // 2. The logs, each with a word on where it begins.
+        let layout = self.layout.of_generation(manifest.generation);
+        for core in (0..cores).map(CoreId) {
+            create_dir(&layout, &layout.core_dir(core))?;
+            let segment = SegmentId(0);
+            let first = create_segment(&layout, log(core), Want { segment, base_lsn: base, capacity: FIRST_BYTES })?;
+            let frame = LoneFrame {
+                epoch: newest.epoch.next(),
+                sequence: Sequence(0),
+                timestamp: context.stamp.time,
+                opening: Opening(1),
+                sealed: false,
+            };
+            let release = Record::Release { to: base, epoch: newest.epoch };
+            frame.write(&layout, log(core), &first.file, Place::first_frame(segment, base), &[release])?;
+        }
+
+        // 3. The switch. Before it the old logs count, after it the new ones.
+        let checkpoint =
+            Checkpoint { number: self.next_number, epoch: newest.epoch, time: context.stamp.time, cores: parts };
+        let manifest = Manifest { checkpoints: vec![checkpoint], ..manifest };
+        write_manifest(&layout, &manifest, Some(&self.manifest))?;
+
+        // 4. What no longer counts goes.
+        clear_others(&layout, &manifest)?;
+        Ok(keys)
+    }
+
+    /// Offsets and watermark for all of the new cores. Cores that know
+    /// different offsets of one source cannot be made one.
+    fn common_progress(&self) -> Result<Progress> {
+        let mut common = Progress::default();
+        for core in &self.cores {
+            for (name, value) in &core.progress.offsets {
+                match common.offsets.entry(name.clone()) {
+                    Entry::Vacant(slot) => drop(slot.insert(value.clone())),
+                    Entry::Occupied(slot) if slot.get() == value => {}
+                    Entry::Occupied(_) => return Err(Error::OffsetsDiffer { source: name.clone() }),
+                }
+            }
+        }
+        // The one that all cores with a watermark have reached.
+        common.watermark = self.cores.iter().filter_map(|core| core.progress.watermark).min();
+        Ok(common)
+    }
+}
+
+/// Where the logs of new cores may begin, if no position of an old log lies at
+/// or behind `end`.
+pub(crate) fn base_behind(end: Lsn) -> Lsn {
+    Lsn(end.0.next_multiple_of(BLOCK_LEN as u64))
+}
