@@ -63,6 +63,10 @@ pub(crate) enum Verb {
     Verify,
     /// Say what would be cut to make a damaged store whole, and do it with --apply
     Repair(Repair),
+    /// Write the state of the newest complete epoch aside, so that older log can go
+    Checkpoint(Checkpoint),
+    /// Change the number of cores: every key goes to the core that owns it then
+    Reshard(Reshard),
     /// Kill a writing process again and again, and check every promise after each opening
     Torture(Torture),
     /// Measure this machine's limits, and corewal against them
@@ -126,6 +130,15 @@ pub(crate) enum Recover {
     CompleteEpoch,
 }
 
+impl From<Recover> for corewal::Recover {
+    fn from(recover: Recover) -> Self {
+        match recover {
+            Recover::Latest => Self::Latest,
+            Recover::CompleteEpoch => Self::CompleteEpoch,
+        }
+    }
+}
+
 impl Ingest {
     /// What the types of the options can't say.
     pub(crate) fn check(&self) -> Result<(), Failure> {
@@ -186,6 +199,31 @@ pub(crate) struct Repair {
     /// Do it; the damaged files are kept beside. Without this, nothing is changed
     #[arg(long)]
     pub(crate) apply: bool,
+}
+
+/// `corewal checkpoint`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The store must not be open. A process that has it open makes checkpoints on its own; the segments that this one covers are
+given back when the store is opened for writing next.")]
+pub(crate) struct Checkpoint {
+    /// How many checkpoints to keep, the newest included; each further one is another way back if the newest gets damaged
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) keep: u16,
+}
+
+/// `corewal reshard`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The store must not be open. It takes the space of the state once more while it works. After a crash in the middle the store
+has the old number of cores or the new one; run it again.")]
+pub(crate) struct Reshard {
+    /// The new number of cores
+    #[arg(long, value_name = "N", value_parser = cores())]
+    pub(crate) cores: u16,
+    /// Which state to move
+    #[arg(long, value_name = "WHICH", default_value = "complete-epoch")]
+    pub(crate) recover: Recover,
 }
 
 /// `corewal torture`
@@ -341,6 +379,9 @@ mod tests {
             "corewal get",
             "corewal get base64:?",
             "corewal scan --limit -1",
+            "corewal reshard",
+            "corewal reshard --cores 0",
+            "corewal checkpoint --keep 0",
             "corewal torture --kills 0",
             "corewal torture --io sideways",
             "corewal bench --runs 0",

@@ -101,7 +101,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         let exit = match error.downcast_ref::<corewal::Error>() {
             Some(corewal::Error::Locked { .. }) => Exit::Locked,
             // The command line asks for what the store is not.
-            Some(corewal::Error::CoreCount { .. }) => Exit::Usage,
+            Some(corewal::Error::CoreCount { .. } | corewal::Error::OffsetsDiffer { .. }) => Exit::Usage,
             _ => Exit::Io,
         };
         Self { exit, error }

@@ -220,7 +220,8 @@ impl fmt::Display for Error {
             }
             Self::CoreCount { store, asked } => write!(
                 f,
-                "the store has {store} core(s), {asked} asked for; open it with {store}, or ingest into a new directory"
+                "the store has {store} core(s), {asked} asked for; open it with {store}, or `corewal reshard --cores \
+                 {asked}` first (Options::reshard)"
             ),
             Self::Full => write!(f, "all buffers are waiting for the disk; submit, poll, then append again"),
             Self::TooLarge { what, len, limit } => write!(f, "{what} is {len} long, the limit is {limit}"),

@@ -78,7 +78,7 @@ pub use corewal_format as format;
 pub use corewal_format::{CoreId, Epoch, LogId, Lsn, Offsets, SegmentId, Sequence, TimestampNs};
 pub use corewal_io as io;
 
-pub use checkpoint::{CheckpointMade, CheckpointStatus, Checkpoints};
+pub use checkpoint::{CheckpointMade, CheckpointStatus, Checkpoints, checkpoint, checkpoint_on};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commit::Commit;
 pub use durable::{DurableLsn, Reached, Ticket};

@@ -32,8 +32,16 @@ impl<T: State, S: Storage> Opened<T, S> {
         let current = cores.iter().map(|core| core.writer.epoch()).max().unwrap_or(Epoch(1));
         let ended = cores.iter().map(|core| core.ended);
         let board = Arc::new(EpochBoard::new(current, ended));
+        let durable = cores.iter().map(|core| core.writer.durable()).collect();
         let keeper = match T::FOLDS {
-            true => Some(Arc::new(Keeper::start(checkpointer, Arc::clone(&board), policy, inline, Arc::clone(&lock))?)),
+            true => Some(Arc::new(Keeper::start(
+                checkpointer,
+                durable,
+                Arc::clone(&board),
+                policy,
+                inline,
+                Arc::clone(&lock),
+            )?)),
             false => None,
         };
         let shard = |core| Shard::new(core, router, Arc::clone(&board), keeper.clone());

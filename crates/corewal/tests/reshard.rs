@@ -160,7 +160,10 @@ fn what_cannot_be_moved_is_refused_and_left_as_it_is() {
     let error = reshard_on(disk.clone(), DIR, 2, options()).unwrap_err();
     assert!(matches!(&error, Error::OffsetsDiffer { source } if source == "in"), "{error}");
     let store = open(&disk, Some(3));
-    assert_eq!(store.shards.iter().map(|shard| shard.offset_u64("in")).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    assert_eq!(
+        store.shards.iter().map(|shard| shard.offset_u64("in")).collect::<Vec<_>>(),
+        [Some(0), Some(1), Some(2)]
+    );
     assert!(matches!(reshard_on(disk.clone(), DIR, 0, options()), Err(Error::BadOption { .. })));
     assert!(reshard_on(disk, DIR, 2, options()).unwrap_err().is_locked());
 }

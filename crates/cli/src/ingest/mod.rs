@@ -107,10 +107,7 @@ pub(crate) fn run(common: &Common, args: &Ingest) -> Result<Exit, Failure> {
 }
 
 fn open(common: &Common, args: &Ingest) -> Result<Opened, Failure> {
-    let options = Options::new().recover(match args.recover {
-        Recover::Latest => corewal::Recover::Latest,
-        Recover::CompleteEpoch => corewal::Recover::CompleteEpoch,
-    });
+    let options = Options::new().recover(args.recover.into());
     let options = match args.cores {
         Some(cores) => options.cores(cores),
         None => options,

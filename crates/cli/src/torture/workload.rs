@@ -1,7 +1,7 @@
 //! What is written: operation `n` follows from the seed and `n` alone, so the
 //! process that writes and the oracle that checks need not talk.
 
-use corewal::{Commit, Options};
+use corewal::{Checkpoints, Commit, Options};
 
 /// The name of the source whose offset says how many operations were done.
 pub(super) const SOURCE: &str = "torture";
@@ -80,9 +80,10 @@ impl Workload {
 }
 
 /// How the store is opened: small segments and buffers, so that their ends are
-/// met often.
+/// met often, and many checkpoints.
 pub(super) fn options(cores: u16) -> Options {
-    Options::new().cores(cores).segment_bytes(256 << 10).buffer_bytes(16 << 10)
+    let checkpoints = Checkpoints::default().bytes(512 << 10).keep(2);
+    Options::new().cores(cores).segment_bytes(256 << 10).buffer_bytes(16 << 10).checkpoints(checkpoints)
 }
 
 /// SplitMix64's finalizer over both: neighbours have nothing in common.

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
+use corewal::format::Checkpoint;
 use corewal::io::WritePath;
-use corewal::{Info, Reader, Recover};
+use corewal::{Info, Reader, Recover, Space};
 use serde_json::{Map, Value, json};
 
 use super::offsets;
@@ -45,8 +46,27 @@ fn as_json(info: &Info, path: &WritePath, offsets: Map<String, Value>, watermark
         "records": by_core(|core| core.records),
         "segments": info.cores.iter().map(|core| core.segments).sum::<u64>(),
         "bytes": info.cores.iter().map(|core| core.bytes).sum::<u64>(),
-        "checkpoints": [],
+        "checkpoints": info.checkpoints.iter().map(checkpoint_json).collect::<Vec<_>>(),
+        "space": {
+            "checkpoints": info.space.checkpoints,
+            "other_runs": info.space.other_runs,
+            "segments": info.space.segments,
+            "spares": info.space.spares,
+        },
+        "note": info.note,
         "write_path": medium::json(path),
+    })
+}
+
+fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
+    let runs = || checkpoint.cores.iter().flat_map(|core| &core.runs);
+    json!({
+        "number": checkpoint.number,
+        "epoch": checkpoint.epoch.get(),
+        "timestamp_ns": checkpoint.time.get(),
+        "lsn": checkpoint.cores.iter().map(|core| core.lsn.get()).collect::<Vec<_>>(),
+        "runs": runs().count(),
+        "bytes": runs().map(|run| run.bytes).sum::<u64>(),
     })
 }
 
@@ -71,6 +91,28 @@ fn as_text(
     for (name, offset) in offsets {
         lines.push(format!("offset          {} of {}", offset, text::print(name.as_bytes())));
     }
+    if info.checkpoints.is_empty() {
+        lines.push("checkpoints     none".to_owned());
+    }
+    for checkpoint in &info.checkpoints {
+        let runs = || checkpoint.cores.iter().flat_map(|core| &core.runs);
+        let bytes: u64 = runs().map(|run| run.bytes).sum();
+        let (number, epoch) = (checkpoint.number, checkpoint.epoch);
+        lines.push(format!("checkpoint      {number} of epoch {epoch}: {bytes} bytes in {} run(s)", runs().count()));
+    }
+    let Space { checkpoints, other_runs, segments, spares } = info.space;
+    lines.push(format!("space           {} bytes", checkpoints + other_runs + segments + spares));
+    for (bytes, what) in [
+        (checkpoints, "checkpoints"),
+        (other_runs, "runs that no checkpoint names (yet, or any more)"),
+        (segments, "log segments, those included that wait to be used"),
+        (spares, "released segments, kept to be used again"),
+    ] {
+        if bytes > 0 {
+            lines.push(format!("                {bytes} {what}"));
+        }
+    }
+    lines.extend(info.note.iter().map(|note| format!("note            {note}")));
     lines.push(String::new());
     lines.push(format!(
         "{:>4} {:>8} {:>16} {:>16} {:>12} {:>9} {:>14}  end",

@@ -1,12 +1,14 @@
 //! The verbs, each in a file of its own.
 
 mod bench;
+mod checkpoint;
 mod dump;
 mod get;
 mod info;
 mod ingest;
 mod offsets;
 mod repair;
+mod reshard;
 mod scan;
 mod torture;
 mod torture_child;
@@ -26,6 +28,8 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Dump(args) => dump::run(common, args),
         Verb::Verify => verify::run(common),
         Verb::Repair(args) => repair::run(common, args),
+        Verb::Checkpoint(args) => checkpoint::run(common, args),
+        Verb::Reshard(args) => reshard::run(common, args),
         Verb::Torture(args) => torture::run(common, args),
         Verb::Bench(args) => bench::run(common, args),
         Verb::TortureChild(args) => torture_child::run(common, args),

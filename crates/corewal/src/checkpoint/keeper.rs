@@ -72,13 +72,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<S: Storage> Keeper<S> {
     pub(crate) fn start(
         maker: Checkpointer<S>,
+        durable: Vec<DurableLsn>,
         board: Arc<EpochBoard>,
         policy: Checkpoints,
         inline: bool,
         lock: Arc<S::Lock>,
     ) -> Result<Self> {
         let clock = Arc::clone(&maker.clock);
-        let durable = maker.cores.iter().map(|core| core.durable.clone()).collect();
         let dir = maker.layout.dir.clone();
         let shared = Arc::new(Shared {
             board,
@@ -198,7 +198,9 @@ impl<S: Storage> Shared<S> {
                 self.board.may_release(CoreId(u16::try_from(core).expect("at most 1,024")), durable.get());
             }
         }
-        let made = maker.make(epoch, &self.stop);
+        // Read behind the epoch: all of it is durable by now.
+        let durable: Vec<_> = self.durable.iter().map(DurableLsn::get).collect();
+        let made = maker.make(epoch, &durable, &self.stop);
         self.note(&maker);
         let mut status = locked(&self.status);
         match &made {

@@ -7,6 +7,7 @@
 
 mod fold;
 mod keeper;
+mod offline;
 mod policy;
 mod reshard;
 mod run;
@@ -21,7 +22,6 @@ use corewal_format::{Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, R
 use corewal_io::Storage;
 
 use crate::clock::Clock;
-use crate::durable::DurableLsn;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::planted::Planted;
@@ -31,6 +31,7 @@ use crate::scan::{DeadRanges, LogIdentity};
 use fold::Progressed;
 pub use keeper::CheckpointStatus;
 pub(crate) use keeper::Keeper;
+pub use offline::{checkpoint, checkpoint_on};
 pub use policy::Checkpoints;
 pub(crate) use reshard::base_behind;
 use run::{RunWriter, Stamp};
@@ -97,7 +98,6 @@ impl<S: Storage> Context<'_, S> {
 /// What the checkpoints know of a core's log.
 #[derive(Debug)]
 pub(crate) struct CoreLog {
-    pub(crate) durable: DurableLsn,
     /// What rollbacks have taken back, up to this opening's own.
     pub(crate) dead: DeadRanges,
     /// Offsets and watermark of the checkpoint at hand.
@@ -159,11 +159,13 @@ impl<S: Storage> Checkpointer<S> {
     }
 
     /// Makes a checkpoint of the end of `epoch`, which is complete; `None` if
-    /// there is one already.
+    /// there is one already. `durable` says, by core, how far the log can be
+    /// read.
     ///
     /// An error leaves the checkpoints as they were, and perhaps runs that the
     /// next one, or the next opening, removes.
-    pub(crate) fn make(&mut self, epoch: Epoch, stop: &AtomicBool) -> Result<Option<CheckpointMade>> {
+    pub(crate) fn make(&mut self, epoch: Epoch, durable: &[Lsn], stop: &AtomicBool) -> Result<Option<CheckpointMade>> {
+        assert_eq!(durable.len(), self.cores.len());
         if epoch.0 == 0 || self.newest().is_some_and(|newest| newest.epoch >= epoch) {
             return Ok(None);
         }
@@ -177,7 +179,7 @@ impl<S: Storage> Checkpointer<S> {
             sync: !self.planted.run_not_synced(),
             stop,
         };
-        let made = self.write_parts(&context, epoch);
+        let made = self.write_parts(&context, epoch, durable);
         self.next_run = context.next_run.get();
         let (parts, written) = made?;
         self.layout.sync_dir(&self.layout.runs())?;
@@ -216,7 +218,12 @@ impl<S: Storage> Checkpointer<S> {
     }
 
     /// Folds the log of each core onto its runs.
-    fn write_parts(&self, context: &Context<'_, S>, epoch: Epoch) -> Result<(Vec<(CoreCheckpoint, Progress)>, u64)> {
+    fn write_parts(
+        &self,
+        context: &Context<'_, S>,
+        epoch: Epoch,
+        durable: &[Lsn],
+    ) -> Result<(Vec<(CoreCheckpoint, Progress)>, u64)> {
         let mut parts = Vec::with_capacity(self.cores.len());
         let mut written = 0;
         for (index, core) in self.cores.iter().enumerate() {
@@ -224,7 +231,7 @@ impl<S: Storage> Checkpointer<S> {
             let old = self.newest().map(|newest| &newest.cores[index]);
             let mut runs = old.map(|part| part.runs.clone()).unwrap_or_default();
             let from = Progressed { lsn: old.map_or(Lsn(0), |part| part.lsn), progress: core.progress.clone() };
-            let (new, to) = fold::fold(context, log, &from, &core.dead, epoch, core.durable.get())?;
+            let (new, to) = fold::fold(context, log, &from, &core.dead, epoch, durable[index])?;
             written += new.iter().map(|run| run.bytes).sum::<u64>();
             let changed = !new.is_empty();
             runs.extend(new);

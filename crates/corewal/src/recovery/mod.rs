@@ -133,11 +133,7 @@ pub(crate) fn open<S: Storage, T: State>(
     });
     let opened: Vec<_> = opened.into_iter().collect::<Result<_>>()?;
     let (cores, reports): (Vec<OpenedCore<S, T>>, _) = opened.into_iter().unzip();
-    let logs = cores.iter().zip(bases).map(|(core, progress)| CoreLog {
-        durable: core.writer.durable(),
-        dead: core.dead.clone(),
-        progress,
-    });
+    let logs = cores.iter().zip(bases).map(|(core, progress)| CoreLog { dead: core.dead.clone(), progress });
     let checkpointer = Checkpointer::new(
         layout.clone(),
         Arc::clone(&clock),
@@ -192,7 +188,7 @@ fn since(clock: &dyn Clock, began: corewal_format::TimestampNs) -> Duration {
 
 /// Surveys a core's log and makes sure that what was read is what the medium
 /// holds.
-fn survey_settled<S: Storage>(
+pub(crate) fn survey_settled<S: Storage>(
     layout: &Layout<S>,
     log: LogIdentity,
     clock: &dyn Clock,
