@@ -278,9 +278,11 @@ impl Verification {
                     [name::LOCK, name::MANIFEST, name::MANIFEST_OLD, name::MANIFEST_NEW].contains(&entry.name.as_str())
                 }
                 EntryKind::Directory => {
-                    name::parse_core_dir(&entry.name)
-                        .is_some_and(|(core, generation)| core.get() < cores && generation == layout.generation)
-                        || entry.name == name::RUNS
+                    // Of an earlier generation an empty directory stays.
+                    name::parse_core_dir(&entry.name).is_some_and(|(core, generation)| {
+                        generation == layout.generation && core.get() < cores
+                            || list(&layout.dir.join(&entry.name)).is_ok_and(|entries| entries.is_empty())
+                    }) || entry.name == name::RUNS
                         || entry.name.starts_with("damaged-")
                 }
                 EntryKind::Other => false,

@@ -10,10 +10,10 @@
 //! route xxh3-64
 //! checkpoint 3 epoch 57 time 1700000000000000000
 //! core 0 lsn 81920
-//! run 4 bytes 12288 puts 31 deletes 0 crc32c 5e6f7a8b
-//! run 6 bytes 8192 puts 2 deletes 1 crc32c 0a1b2c3d
+//! run 4 level 1 bytes 12288 puts 31 deletes 0 crc32c 5e6f7a8b
+//! run 6 level 0 bytes 8192 puts 2 deletes 1 crc32c 0a1b2c3d
 //! core 1 lsn 40960
-//! run 5 bytes 12288 puts 29 deletes 0 crc32c 91a2b3c4
+//! run 5 level 1 bytes 12288 puts 29 deletes 0 crc32c 91a2b3c4
 //! crc32c 1a2b3c4d
 //! ```
 
@@ -75,7 +75,8 @@ pub struct Checkpoint {
 pub struct CoreCheckpoint {
     /// It covers what stands below in the core's log.
     pub lsn: Lsn,
-    /// The runs, oldest first: of a key the newest counts.
+    /// The base first, then its changes, oldest first: of a key what comes last
+    /// counts.
     pub runs: Vec<RunRef>,
 }
 
@@ -84,6 +85,9 @@ pub struct CoreCheckpoint {
 pub struct RunRef {
     /// Its number.
     pub run: RunId,
+    /// 1: a part of the base, whose runs follow each other in key order and
+    /// share no key. 0: changes of it.
+    pub level: u8,
     /// Length of its file, in bytes.
     pub bytes: u64,
     /// Keys with a value.
@@ -215,7 +219,11 @@ impl Manifest {
     fn checkpoints_fit(&self) -> bool {
         let cores = usize::from(self.cores);
         let each = |checkpoint: &Checkpoint| {
-            checkpoint.cores.len() == cores && checkpoint.number > 0 && checkpoint.epoch <= MAX_EPOCH
+            let ordered = |core: &CoreCheckpoint| core.runs.is_sorted_by(|before, after| before.level >= after.level);
+            checkpoint.cores.len() == cores
+                && checkpoint.number > 0
+                && checkpoint.epoch <= MAX_EPOCH
+                && checkpoint.cores.iter().all(ordered)
         };
         let ascend = |pair: &[Checkpoint]| {
             let cores = pair[0].cores.iter().zip(&pair[1].cores);
@@ -244,8 +252,8 @@ impl Checkpoint {
         let mut text = format!("checkpoint {} epoch {} time {}\n", self.number, self.epoch, self.time);
         for (core, part) in self.cores.iter().enumerate() {
             writeln!(text, "core {core} lsn {}", part.lsn).expect("a string takes it");
-            for RunRef { run, bytes, puts, deletes, crc } in &part.runs {
-                writeln!(text, "run {run} bytes {bytes} puts {puts} deletes {deletes} crc32c {crc:08x}")
+            for RunRef { run, level, bytes, puts, deletes, crc } in &part.runs {
+                writeln!(text, "run {run} level {level} bytes {bytes} puts {puts} deletes {deletes} crc32c {crc:08x}")
                     .expect("a string takes it");
             }
         }
@@ -283,12 +291,13 @@ impl Checkpoint {
                     }
                     checkpoint.cores.push(CoreCheckpoint { lsn: Lsn(parse("core", lsn)?), runs: Vec::new() });
                 }
-                ["run", run, "bytes", bytes, "puts", puts, "deletes", deletes, "crc32c", crc] => {
+                ["run", run, "level", level, "bytes", bytes, "puts", puts, "deletes", deletes, "crc32c", crc] => {
                     let core = all.last_mut().and_then(|checkpoint| checkpoint.cores.last_mut());
                     let run = RunId(parse("run", run)?);
                     let core = core.filter(|_| run.0 > 0).ok_or(ManifestError::Line { name: "run" })?;
                     core.runs.push(RunRef {
                         run,
+                        level: parse("run", level)?,
                         bytes: parse("run", bytes)?,
                         puts: parse("run", puts)?,
                         deletes: parse("run", deletes)?,
@@ -307,7 +316,7 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let run = |run, crc| RunRef { run: RunId(run), bytes: 8192, puts: run, deletes: 1, crc };
+        let run = |run, crc| RunRef { run: RunId(run), level: 1, bytes: 8192, puts: run, deletes: 1, crc };
         let checkpoint = |number: u64, runs: &[u64]| Checkpoint {
             number,
             epoch: Epoch(10 * number),
@@ -359,6 +368,7 @@ mod tests {
         refused(|manifest| manifest.checkpoints.reverse());
         refused(|manifest| manifest.checkpoints[1].cores[0].lsn = Lsn(0));
         refused(|manifest| manifest.checkpoints[1].cores[0].runs[0].run = RunId(0));
+        refused(|manifest| manifest.checkpoints[1].cores[0].runs[0].level = 0);
         refused(|manifest| manifest.number = 0);
     }
 

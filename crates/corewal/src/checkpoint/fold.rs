@@ -10,9 +10,6 @@ use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::scan::{Cursor, DeadRanges, LogIdentity, Step, StopReason};
 
-/// Keys and values that are held in memory, in bytes, before a run is written.
-pub(crate) const BATCH_BYTES: usize = 64 << 20;
-
 /// No value: the key is removed.
 const REMOVED: u32 = u32::MAX;
 
@@ -105,7 +102,7 @@ pub(crate) fn fold<S: Storage>(
     let mut batch = Batch::default();
     // What the newest run says of offsets and watermark.
     let mut said = from.progress.clone();
-    let layout = context.layout;
+    let layout = &context.layout;
     let Some(mut cursor) = cursor_at(context, log, from.lsn, durable)? else {
         return Ok((runs, to));
     };
@@ -157,7 +154,7 @@ fn write<S: Storage>(
     batch: &mut Batch,
     progress: &Progress,
 ) -> Result<RunRef> {
-    let mut writer = RunWriter::create(context.layout, log, context.next_run(), context.stamp)?;
+    let mut writer = RunWriter::create(&context.layout, log, context.next_run(), context.stamp)?;
     batch.drain(|key, value| writer.add(key, value))?;
     writer.finish(progress, context.sync)
 }
@@ -165,12 +162,12 @@ fn write<S: Storage>(
 /// A cursor at the first frame of the segment that holds `lsn`; `None` if the
 /// log has no segment, or nothing durable from there on.
 fn cursor_at<'l, S: Storage>(
-    context: &Context<'l, S>,
+    context: &'l Context<'_, S>,
     log: LogIdentity,
     lsn: Lsn,
     durable: Lsn,
 ) -> Result<Option<Cursor<'l, S>>> {
-    let layout = context.layout;
+    let layout = &context.layout;
     let mut found = None;
     for segment in layout.list_segments(log.core)?.unwrap_or_default().into_iter().rev() {
         match Cursor::new(layout, log, segment, durable)? {

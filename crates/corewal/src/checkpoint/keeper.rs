@@ -200,8 +200,14 @@ impl<S: Storage> Shared<S> {
         }
         // Read behind the epoch: all of it is durable by now.
         let durable: Vec<_> = self.durable.iter().map(DurableLsn::get).collect();
-        let made = maker.make(epoch, &durable, &self.stop);
+        let mut made = maker.make(epoch, &durable, &self.stop);
+        // The segments go before runs are merged, which can take longer.
         self.note(&maker);
+        if let Ok(Some(found)) = &mut made
+            && let Err(error) = maker.compact(found, &self.stop)
+        {
+            made = Err(error);
+        }
         let mut status = locked(&self.status);
         match &made {
             Ok(made) => {

@@ -5,6 +5,7 @@
 //! The cores have no part in it but to release their segments: it reads what
 //! they have made durable.
 
+mod compact;
 mod fold;
 mod keeper;
 mod offline;
@@ -13,12 +14,11 @@ mod reshard;
 mod run;
 mod source;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use corewal_format::{Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, RunId, RunRef, TimestampNs};
+use corewal_format::{Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, RunId, TimestampNs};
 use corewal_io::Storage;
 
 use crate::clock::Clock;
@@ -34,7 +34,7 @@ pub(crate) use keeper::Keeper;
 pub use offline::{checkpoint, checkpoint_on};
 pub use policy::Checkpoints;
 pub(crate) use reshard::base_behind;
-use run::{RunWriter, Stamp};
+use run::Stamp;
 pub(crate) use source::{Merge, check_whole};
 
 use crate::commit::Progress;
@@ -54,21 +54,31 @@ pub struct CheckpointMade {
     pub runs: usize,
 }
 
+/// Keys and values that a fold holds in memory, in bytes, before it writes a
+/// run.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// Size of a run of the base, in bytes.
+const RUN_BYTES: u64 = 32 << 20;
+
+fn core_id(index: usize) -> CoreId {
+    CoreId(u16::try_from(index).expect("at most 1,024 cores"))
+}
+
 /// What folding and merging work with.
-pub(crate) struct Context<'l, S: Storage> {
-    layout: &'l Layout<S>,
+pub(crate) struct Context<'s, S: Storage> {
+    layout: Layout<S>,
     stamp: Stamp,
-    next_run: Cell<RunId>,
+    /// The number of the next run; shared with those to come.
+    next_run: Arc<AtomicU64>,
     batch_bytes: usize,
     sync: bool,
-    stop: &'l AtomicBool,
+    stop: &'s AtomicBool,
 }
 
 impl<S: Storage> Context<'_, S> {
     fn next_run(&self) -> RunId {
-        let run = self.next_run.get();
-        self.next_run.set(RunId(run.0 + 1));
-        run
+        RunId(self.next_run.fetch_add(1, Ordering::Relaxed))
     }
 
     /// An error once the store is being closed.
@@ -77,21 +87,6 @@ impl<S: Storage> Context<'_, S> {
             return Err(Error::io("finish a checkpoint in", &self.layout.dir, std::io::ErrorKind::Interrupted.into()));
         }
         Ok(())
-    }
-
-    fn merge(&self, log: LogIdentity, runs: &[RunRef], whole: bool) -> Result<RunRef> {
-        let mut writer = RunWriter::create(self.layout, log, self.next_run(), self.stamp)?;
-        let merge = Merge::open(self.layout, log, runs)?;
-        // Below the oldest run there is nothing that a removal would hide.
-        let mut keys = 0_u32;
-        let progress = merge.for_each(|(key, value)| {
-            keys = keys.wrapping_add(1);
-            if keys.is_multiple_of(4096) {
-                self.go_on()?;
-            }
-            if whole && value.is_none() { Ok(()) } else { writer.add(key, value) }
-        })?;
-        writer.finish(&progress, self.sync)
     }
 }
 
@@ -111,9 +106,10 @@ pub(crate) struct Checkpointer<S: Storage> {
     policy: Checkpoints,
     manifest: Manifest,
     cores: Vec<CoreLog>,
-    next_run: RunId,
+    next_run: Arc<AtomicU64>,
     planted: Planted,
     batch_bytes: usize,
+    run_bytes: u64,
     next_number: u64,
 }
 
@@ -130,15 +126,30 @@ impl<S: Storage> Checkpointer<S> {
         policy: Checkpoints,
         manifest: Manifest,
         cores: Vec<CoreLog>,
+        segment_bytes: u64,
         planted: Planted,
     ) -> Result<Self> {
         let named = manifest.checkpoints.iter().flat_map(|checkpoint| &checkpoint.cores).flat_map(|core| &core.runs);
         let named = named.map(|run| run.run).max().unwrap_or(RunId(0));
         let there = layout.list_runs()?.into_iter().max().unwrap_or(RunId(0));
-        let next_run = RunId(named.max(there).0 + 1);
+        let next_run = Arc::new(AtomicU64::new(named.max(there).0 + 1));
         let next_number = manifest.newest().map_or(1, |newest| newest.number + 1);
-        let batch_bytes = fold::BATCH_BYTES;
-        Ok(Self { layout, clock, policy, manifest, cores, next_run, planted, batch_bytes, next_number })
+        // As large as is useful, and small where the segments are.
+        let segment = usize::try_from(segment_bytes).unwrap_or(usize::MAX);
+        let batch_bytes = segment.saturating_mul(4).min(BATCH_BYTES);
+        let run_bytes = segment_bytes.min(RUN_BYTES);
+        Ok(Self { layout, clock, policy, manifest, cores, next_run, planted, batch_bytes, run_bytes, next_number })
+    }
+
+    fn context<'s>(&self, epoch: Epoch, stop: &'s AtomicBool) -> Context<'s, S> {
+        Context {
+            layout: self.layout.clone(),
+            stamp: Stamp { epoch, time: self.clock.now() },
+            next_run: Arc::clone(&self.next_run),
+            batch_bytes: self.batch_bytes,
+            sync: !self.planted.run_not_synced(),
+            stop,
+        }
     }
 
     fn log(&self, core: CoreId) -> LogIdentity {
@@ -169,83 +180,63 @@ impl<S: Storage> Checkpointer<S> {
         if epoch.0 == 0 || self.newest().is_some_and(|newest| newest.epoch >= epoch) {
             return Ok(None);
         }
-        let time = self.clock.now();
-        let first_run = self.next_run;
-        let context = Context {
-            layout: &self.layout,
-            stamp: Stamp { epoch, time },
-            next_run: Cell::new(first_run),
-            batch_bytes: self.batch_bytes,
-            sync: !self.planted.run_not_synced(),
-            stop,
-        };
-        let made = self.write_parts(&context, epoch, durable);
-        self.next_run = context.next_run.get();
-        let (parts, written) = made?;
-        self.layout.sync_dir(&self.layout.runs())?;
-
-        let mut manifest = self.manifest.clone();
-        manifest.number += 1;
+        let context = self.context(epoch, stop);
+        let time = context.stamp.time;
+        let (cores, progress, folded) = self.fold_all(&context, epoch, durable)?;
         let number = self.next_number;
         self.next_number += 1;
-        let progress: Vec<_> = parts.iter().map(|(_, progress)| progress.clone()).collect();
-        let cores = parts.into_iter().map(|(part, _)| part).collect();
-        manifest.checkpoints.push(Checkpoint { number, epoch, time, cores });
-        self.retire(&mut manifest.checkpoints, time);
-        if self.planted.runs_removed_early() {
-            remove_litter(&self.layout, &manifest)?;
-        }
-        let written_manifest = write_manifest(&self.layout, &manifest, Some(&self.manifest));
-        // Which of the two counts after an error is not known: the number is
-        // not given again, and both keep their runs.
-        self.manifest.number = manifest.number;
-        written_manifest?;
-        self.manifest = manifest;
+        let mut checkpoints = self.manifest.checkpoints.clone();
+        checkpoints.push(Checkpoint { number, epoch, time, cores });
+        self.retire(&mut checkpoints, time);
+        self.switch(checkpoints)?;
         for (core, progress) in self.cores.iter_mut().zip(progress) {
             core.progress = progress;
         }
-        let newest = self.manifest.newest().expect("just made");
-        let runs = newest.cores.iter().flat_map(|core| &core.runs);
-        let made = CheckpointMade {
-            number,
-            epoch,
-            written,
-            bytes: runs.clone().map(|run| run.bytes).sum(),
-            runs: runs.count(),
-        };
-        remove_litter(&self.layout, &self.manifest)?;
-        Ok(Some(made))
+        Ok(Some(CheckpointMade { number, epoch, written: folded, bytes: 0, runs: 0 }))
     }
 
-    /// Folds the log of each core onto its runs.
-    fn write_parts(
+    /// Makes other checkpoints count, durably, and removes the runs that none
+    /// of them names.
+    fn switch(&mut self, checkpoints: Vec<Checkpoint>) -> Result<()> {
+        self.layout.sync_dir(&self.layout.runs())?;
+        let manifest = Manifest { number: self.manifest.number + 1, checkpoints, ..self.manifest.clone() };
+        if self.planted.runs_removed_early() {
+            remove_litter(&self.layout, &manifest)?;
+        }
+        let written = write_manifest(&self.layout, &manifest, Some(&self.manifest));
+        // Which of the two counts after an error is not known: the number is
+        // not given again, and both keep their runs.
+        self.manifest.number = manifest.number;
+        written?;
+        self.manifest = manifest;
+        remove_litter(&self.layout, &self.manifest)
+    }
+
+    /// Folds the log of each core. Gives its part of the checkpoint, offsets and
+    /// watermark; and the bytes written.
+    fn fold_all(
         &self,
         context: &Context<'_, S>,
         epoch: Epoch,
         durable: &[Lsn],
-    ) -> Result<(Vec<(CoreCheckpoint, Progress)>, u64)> {
-        let mut parts = Vec::with_capacity(self.cores.len());
-        let mut written = 0;
+    ) -> Result<(Vec<CoreCheckpoint>, Vec<Progress>, u64)> {
+        let (mut parts, mut progress, mut written) = (Vec::new(), Vec::new(), 0);
         for (index, core) in self.cores.iter().enumerate() {
-            let log = self.log(CoreId(u16::try_from(index).expect("at most 1,024 cores")));
-            let old = self.newest().map(|newest| &newest.cores[index]);
-            let mut runs = old.map(|part| part.runs.clone()).unwrap_or_default();
-            let from = Progressed { lsn: old.map_or(Lsn(0), |part| part.lsn), progress: core.progress.clone() };
-            let (new, to) = fold::fold(context, log, &from, &core.dead, epoch, durable[index])?;
+            let log = self.log(core_id(index));
+            let mut part = self.newest().map(|newest| newest.cores[index].clone()).unwrap_or_default();
+            let from = Progressed { lsn: part.lsn, progress: core.progress.clone() };
+            let (mut new, to) = fold::fold(context, log, &from, &core.dead, epoch, durable[index])?;
             written += new.iter().map(|run| run.bytes).sum::<u64>();
-            let changed = !new.is_empty();
-            runs.extend(new);
-            let count = if changed { policy::to_merge(&runs) } else { 0 };
-            if count > 0 {
-                let whole = count == runs.len();
-                let merged = runs.split_off(runs.len() - count);
-                let run = context.merge(log, &merged, whole)?;
-                written += run.bytes;
-                runs.push(run);
+            if let ([only], true) = (&mut new[..], part.runs.is_empty()) {
+                // There is nothing that it changes.
+                only.level = 1;
             }
-            parts.push((CoreCheckpoint { lsn: to.lsn, runs }, to.progress));
+            part.runs.extend(new);
+            part.lsn = to.lsn;
+            parts.push(part);
+            progress.push(to.progress);
         }
-        Ok((parts, written))
+        Ok((parts, progress, written))
     }
 
     /// Leaves out the checkpoints that need not be kept.

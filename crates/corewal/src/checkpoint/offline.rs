@@ -73,6 +73,11 @@ pub fn checkpoint_on<S: Storage>(
     let cores = cores.collect::<Result<_>>()?;
     let durable: Vec<_> = surveys.iter().map(Survey::end).collect();
     let planted = Planted::default();
-    let mut checkpointer = Checkpointer::new(layout.clone(), clock, policy, manifest, cores, planted)?;
-    checkpointer.make(complete, &durable, &AtomicBool::new(false))
+    let mut checkpointer = Checkpointer::new(layout.clone(), clock, policy, manifest, cores, u64::MAX, planted)?;
+    let stop = AtomicBool::new(false);
+    let mut made = checkpointer.make(complete, &durable, &stop)?;
+    if let Some(made) = &mut made {
+        checkpointer.compact(made, &stop)?;
+    }
+    Ok(made)
 }

@@ -63,32 +63,43 @@ impl Checkpoints {
     }
 }
 
-/// Runs that a core's part of a checkpoint consists of at most.
-const RUNS_MAX: usize = 8;
+/// Runs of changes that a core's part of a checkpoint has at most.
+const CHANGES_MAX: usize = 8;
 
-/// How many of the newest of `runs` (oldest first) to merge into one: 0 for
-/// none. Sizes then grow geometrically towards the oldest, so each byte is
-/// rewritten a logarithmic number of times, and what is newer than the oldest
-/// run never takes more than half of its size.
-pub(crate) fn to_merge(runs: &[RunRef]) -> usize {
-    let Some((oldest, newer)) = runs.split_first() else { return 0 };
-    let changed: u64 = newer.iter().map(|run| run.bytes).sum();
-    let removed: u64 = newer.iter().map(|run| run.deletes).sum();
-    // Half as large, or half of its keys are gone.
-    if !newer.is_empty() && (changed > oldest.bytes / 2 || removed > oldest.puts / 2) {
-        return runs.len();
+/// What to do about a core's runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compaction {
+    Nothing,
+    /// Merge the newest so many runs of changes into one.
+    Changes(usize),
+    /// Merge all changes into the base.
+    Base,
+}
+
+/// What to do about `runs`, which are in the order of a checkpoint. Sizes of
+/// changes grow geometrically towards the oldest, so each byte is rewritten a
+/// logarithmic number of times, and all of them together never take more than
+/// half of the base.
+pub(crate) fn compaction(runs: &[RunRef]) -> Compaction {
+    let (base, changes) = runs.split_at(runs.partition_point(|run| run.level > 0));
+    let sum = |runs: &[RunRef], what: fn(&RunRef) -> u64| runs.iter().map(what).sum::<u64>();
+    let Some(newest) = changes.last() else { return Compaction::Nothing };
+    // Half as large, or half of the keys are gone.
+    if sum(changes, |run| run.bytes) > sum(base, |run| run.bytes) / 2
+        || sum(changes, |run| run.deletes) > sum(base, |run| run.puts) / 2
+    {
+        return Compaction::Base;
     }
-    let mut count = 1;
-    let mut bytes = runs[runs.len() - 1].bytes;
-    while count < newer.len() {
-        let next = newer[newer.len() - 1 - count].bytes;
-        if next > 2 * bytes && newer.len() - count < RUNS_MAX {
+    let (mut count, mut bytes) = (1, newest.bytes);
+    while count < changes.len() {
+        let next = changes[changes.len() - 1 - count].bytes;
+        if next > 2 * bytes && changes.len() - count < CHANGES_MAX {
             break;
         }
         bytes += next;
         count += 1;
     }
-    if count > 1 { count } else { 0 }
+    if count > 1 { Compaction::Changes(count) } else { Compaction::Nothing }
 }
 
 #[cfg(test)]
@@ -97,47 +108,58 @@ mod tests {
 
     use super::*;
 
-    fn runs(sizes: &[u64]) -> Vec<RunRef> {
-        sizes.iter().map(|&bytes| RunRef { run: RunId(1), bytes, puts: bytes, deletes: 0, crc: 0 }).collect()
+    fn run(level: u8, bytes: u64) -> RunRef {
+        RunRef { run: RunId(1), level, bytes, puts: bytes, deletes: 0, crc: 0 }
+    }
+
+    fn runs(base: u64, changes: &[u64]) -> Vec<RunRef> {
+        std::iter::once(run(1, base)).chain(changes.iter().map(|&bytes| run(0, bytes))).collect()
     }
 
     #[test]
-    fn which_runs_are_merged() {
-        for (sizes, expected) in [
-            (&[] as &[u64], 0),
-            (&[100], 0),
-            (&[100, 10], 0),
-            (&[100, 51], 2),
-            (&[100, 30, 21], 3),
-            (&[1000, 10, 10], 2),
-            (&[1000, 40, 10], 0),
-            (&[1000, 40, 20], 2),
-            (&[1000, 100, 10, 5], 2),
-            (&[1000, 100, 15, 5, 5], 3),
+    fn what_is_merged() {
+        for (changes, expected) in [
+            (&[] as &[u64], Compaction::Nothing),
+            (&[100], Compaction::Nothing),
+            (&[501], Compaction::Base),
+            (&[300, 201], Compaction::Base),
+            (&[10, 10], Compaction::Changes(2)),
+            (&[40, 10], Compaction::Nothing),
+            (&[40, 20], Compaction::Changes(2)),
+            (&[100, 10, 5], Compaction::Changes(2)),
+            (&[100, 15, 5, 5], Compaction::Changes(3)),
         ] {
-            assert_eq!(to_merge(&runs(sizes)), expected, "{sizes:?}");
+            assert_eq!(compaction(&runs(1000, changes)), expected, "{changes:?}");
         }
-        let mut removed = runs(&[1000, 10]);
+        assert_eq!(compaction(&[]), Compaction::Nothing);
+        assert_eq!(compaction(&[run(0, 5)]), Compaction::Base, "the first becomes the base");
+        let mut removed = runs(1000, &[10]);
         removed[1].deletes = 501;
-        assert_eq!(to_merge(&removed), 2, "half of the keys are gone");
+        assert_eq!(compaction(&removed), Compaction::Base, "half of the keys are gone");
     }
 
     #[test]
     fn space_and_runs_stay_bounded_and_rewriting_is_logarithmic() {
+        const BASE: u64 = 1_000_000;
         for size in [1, 7, 100, 100_000] {
-            let (mut at_hand, mut rewritten) = (runs(&[1_000_000]), 0);
+            let (mut at_hand, mut rewritten) = (runs(BASE, &[]), 0);
             for _ in 0..3_000 {
-                at_hand.extend(runs(&[size]));
-                let count = to_merge(&at_hand);
-                if count > 0 {
-                    let merged: u64 = at_hand.drain(at_hand.len() - count..).map(|run| run.bytes).sum();
-                    // The same keys over and over: what is whole stays as large.
-                    let merged = if at_hand.is_empty() { 1_000_000 } else { merged };
-                    rewritten += merged;
-                    at_hand.extend(runs(&[merged]));
+                at_hand.push(run(0, size));
+                match compaction(&at_hand) {
+                    Compaction::Nothing => {}
+                    Compaction::Changes(count) => {
+                        let merged: u64 = at_hand.drain(at_hand.len() - count..).map(|run| run.bytes).sum();
+                        rewritten += merged;
+                        at_hand.push(run(0, merged));
+                    }
+                    // The same keys over and over: the base stays as large.
+                    Compaction::Base => {
+                        rewritten += BASE;
+                        at_hand = runs(BASE, &[]);
+                    }
                 }
                 let bytes: u64 = at_hand.iter().map(|run| run.bytes).sum();
-                assert!(bytes <= 1_500_000 + size && at_hand.len() <= RUNS_MAX + 2, "{}", at_hand.len());
+                assert!(bytes <= BASE * 3 / 2 + size && at_hand.len() <= CHANGES_MAX + 2, "{}", at_hand.len());
             }
             assert!(rewritten < 3_000 * size * 15, "each byte of {size} rewritten {} times", rewritten / size / 3_000);
         }

@@ -1,18 +1,16 @@
 //! Another number of cores: the state is written as a checkpoint for them, with
 //! empty logs behind it, and one switch of the manifest makes both count.
 
-use std::cell::Cell;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::AtomicBool;
 
 use corewal_format::{
-    BLOCK_LEN, Checkpoint, CoreCheckpoint, CoreId, Lsn, Manifest, Opening, Record, SegmentId, Sequence,
+    BLOCK_LEN, Checkpoint, CoreCheckpoint, CoreId, Lsn, Manifest, Opening, Record, RunRef, SegmentId, Sequence,
 };
 use corewal_io::Storage;
 
-use super::run::{RunWriter, Stamp};
-use super::source::RunReader;
-use super::{Checkpointer, Context, Merge};
+use super::run::RunWriter;
+use super::{Checkpointer, Merge, core_id};
 use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::lone_frame::LoneFrame;
@@ -36,14 +34,7 @@ impl<S: Storage> Checkpointer<S> {
         let newest = self.newest().expect("made just before").clone();
         let progress = self.common_progress()?;
         let stop = AtomicBool::new(false);
-        let context = Context {
-            layout: &self.layout,
-            stamp: Stamp { epoch: newest.epoch, time: self.clock.now() },
-            next_run: Cell::new(self.next_run),
-            batch_bytes: self.batch_bytes,
-            sync: true,
-            stop: &stop,
-        };
+        let context = self.context(newest.epoch, &stop);
         let manifest = Manifest {
             number: self.manifest.number + 1,
             cores,
@@ -58,24 +49,20 @@ impl<S: Storage> Checkpointer<S> {
         let writers = (0..cores)
             .map(|core| RunWriter::create(&self.layout, log(CoreId(core)), context.next_run(), context.stamp));
         let mut writers: Vec<_> = writers.collect::<Result<_>>()?;
-        let mut sources = Vec::new();
-        for (index, part) in newest.cores.iter().enumerate() {
-            let old = self.log(CoreId(u16::try_from(index).expect("at most 1,024 cores")));
-            for &run in part.runs.iter().rev() {
-                sources.push(RunReader::open(&self.layout, old, run)?);
-            }
-        }
+        let old = newest.cores.iter().enumerate();
+        let old = old.map(|(index, part)| Merge::open(&self.layout, self.log(core_id(index)), &part.runs));
+        let old = old.collect::<Result<_>>()?;
         let mut keys = 0;
-        Merge::of(sources).for_each(|(key, value)| {
+        Merge::of_cores(old).for_each(|(key, value)| {
             let Some(value) = value else { return Ok(()) };
             keys += 1;
             writers[router.route(key).index()].add(key, Some(value))
         })?;
         let mut parts = Vec::with_capacity(writers.len());
         for writer in writers {
-            parts.push(CoreCheckpoint { lsn: base, runs: vec![writer.finish(&progress, true)?] });
+            parts
+                .push(CoreCheckpoint { lsn: base, runs: vec![RunRef { level: 1, ..writer.finish(&progress, true)? }] });
         }
-        self.next_run = context.next_run.get();
         self.layout.sync_dir(&self.layout.runs())?;
 
         // 2. The logs, each with a word on where it begins.

@@ -53,7 +53,7 @@ impl<'l, S: Storage> RunWriter<'l, S> {
             file,
             identity,
             stamp,
-            run: RunRef { run, bytes: 0, puts: 0, deletes: 0, crc: 0 },
+            run: RunRef { run, level: 0, bytes: 0, puts: 0, deletes: 0, crc: 0 },
             buffer: AlignedBuf::new(FRAME_BYTES + BLOCK_LEN),
             len: FRAME_HEADER_LEN,
             records: 0,
@@ -77,6 +77,11 @@ impl<'l, S: Storage> RunWriter<'l, S> {
                 self.push(&Record::Delete { key })
             }
         }
+    }
+
+    /// Bytes written so far, without those of the frame at hand.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.run.bytes
     }
 
     /// Ends the run and, if it is to be kept, makes its content durable. Its

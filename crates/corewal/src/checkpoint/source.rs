@@ -1,6 +1,7 @@
 //! Reading runs: one in key order, or several merged, the newest value of each
 //! key.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use corewal_format::{
@@ -35,6 +36,8 @@ pub(crate) struct RunReader<'l, S: Storage> {
     frame: Vec<u8>,
     items: Vec<Item>,
     at: usize,
+    /// The last key of the frames so far.
+    last: Vec<u8>,
     /// Puts and deletes seen.
     seen: (u64, u64),
     /// What its commit says, once it has been read.
@@ -77,6 +80,7 @@ impl<'l, S: Storage> RunReader<'l, S> {
             frame: Vec::new(),
             items: Vec::new(),
             at: 0,
+            last: Vec::new(),
             seen: (0, 0),
             progress: None,
             closed: false,
@@ -90,6 +94,11 @@ impl<'l, S: Storage> RunReader<'l, S> {
     pub(crate) fn current(&self) -> Option<KeyValue<'_>> {
         let item = self.items.get(self.at)?;
         Some((&self.frame[item.key.clone()], item.value.clone().map(|value| &self.frame[value])))
+    }
+
+    /// The last key that was read.
+    fn last_key(&self) -> Option<&[u8]> {
+        (self.seen != (0, 0)).then_some(self.last.as_slice())
     }
 
     /// Goes on to the next key.
@@ -122,13 +131,12 @@ impl<'l, S: Storage> RunReader<'l, S> {
         if header.fields.sequence.0 != self.sequence {
             return fail(format!("the frame's sequence is {}, expected {}", header.fields.sequence, self.sequence));
         }
-        let last = self.items.last().map(|item| self.frame[item.key.clone()].to_vec());
         let base = bytes.as_ptr() as usize;
         let within = |part: &[u8]| {
             let from = part.as_ptr() as usize - base;
             from..from + part.len()
         };
-        let mut last = last.as_deref();
+        let mut last = (self.seen != (0, 0)).then_some(self.last.as_slice());
         let mut items = std::mem::take(&mut self.items);
         items.clear();
         for entry in frame.entries() {
@@ -162,6 +170,10 @@ impl<'l, S: Storage> RunReader<'l, S> {
         }
         self.frame.clear();
         self.frame.extend_from_slice(&bytes[..header.len]);
+        if let Some(item) = items.last() {
+            self.last.clear();
+            self.last.extend_from_slice(&self.frame[item.key.clone()]);
+        }
         (self.items, self.at) = (items, 0);
         self.sequence += u64::from(header.records);
         self.offset += block_align(header.len) as u64;
@@ -192,58 +204,149 @@ fn damaged<S: Storage>(
     }))
 }
 
+/// Runs that follow each other in key order, one after the other.
+pub(crate) struct Chain<'l, S: Storage> {
+    layout: &'l Layout<S>,
+    log: LogIdentity,
+    runs: Vec<RunRef>,
+    /// Which of them is read, and how.
+    index: usize,
+    reader: RunReader<'l, S>,
+    keys: u64,
+}
+
+impl<'l, S: Storage> Chain<'l, S> {
+    /// A chain of `runs`, at least one.
+    pub(crate) fn open(layout: &'l Layout<S>, log: LogIdentity, runs: Vec<RunRef>) -> Result<Self> {
+        let reader = RunReader::open(layout, log, runs[0])?;
+        let keys = runs.iter().map(|run| run.puts).sum();
+        let mut chain = Self { layout, log, runs, index: 0, reader, keys };
+        chain.skip()?;
+        Ok(chain)
+    }
+
+    fn current(&self) -> Option<KeyValue<'_>> {
+        self.reader.current()
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.reader.advance()?;
+        self.skip()
+    }
+
+    /// Goes on to the next run that has a key.
+    fn skip(&mut self) -> Result<()> {
+        while self.reader.current().is_none() && self.index + 1 < self.runs.len() {
+            let next = RunReader::open(self.layout, self.log, self.runs[self.index + 1])?;
+            let before = std::mem::replace(&mut self.reader, next);
+            self.index += 1;
+            let last = before.last_key();
+            if let (Some(last), Some((first, _))) = (last, self.reader.current())
+                && last >= first
+            {
+                let detail = "its first key is not greater than the last of the run before it".into();
+                let run = self.runs[self.index];
+                return Err(damaged(self.layout, self.log.core, run, 0, Verdict::Corrupt, detail));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Several runs of one core, as one.
 pub(crate) struct Merge<'l, S: Storage> {
     /// Newest first.
-    sources: Vec<RunReader<'l, S>>,
+    sources: Vec<Chain<'l, S>>,
 }
 
 impl<'l, S: Storage> Merge<'l, S> {
-    /// Opens `runs`, which are in order, oldest first.
+    /// Opens `runs`, which are in the order of a checkpoint.
     pub(crate) fn open(layout: &'l Layout<S>, log: LogIdentity, runs: &[RunRef]) -> Result<Self> {
-        let sources = runs.iter().rev().map(|&run| RunReader::open(layout, log, run)).collect::<Result<_>>()?;
+        let base = runs.partition_point(|run| run.level > 0);
+        let mut sources = Vec::new();
+        for &run in runs[base..].iter().rev() {
+            sources.push(Chain::open(layout, log, vec![run])?);
+        }
+        if base > 0 {
+            sources.push(Chain::open(layout, log, runs[..base].to_vec())?);
+        }
         Ok(Self { sources })
     }
 
-    /// Several runs: of those with the same key, the newest must come first.
-    pub(crate) fn of(sources: Vec<RunReader<'l, S>>) -> Self {
-        Self { sources }
+    /// What several cores have, which share no key.
+    pub(crate) fn of_cores(cores: Vec<Self>) -> Self {
+        Self { sources: cores.into_iter().flat_map(|core| core.sources).collect() }
     }
 
     /// How many keys there are at most.
     pub(crate) fn keys(&self) -> u64 {
-        self.sources.iter().map(|source| source.run.puts).sum()
+        self.sources.iter().map(|source| source.keys).sum()
+    }
+
+    /// How many runs of the base have been read to their end.
+    pub(crate) fn base_read(&self) -> usize {
+        let base = self.sources.last().filter(|source| source.runs[0].level > 0);
+        base.map_or(0, |base| base.index + usize::from(base.current().is_none()))
+    }
+
+    /// The smallest key at hand, with its newest value; `None` for one that is
+    /// removed.
+    #[inline]
+    pub(crate) fn current(&self) -> Option<KeyValue<'_>> {
+        let mut smallest: Option<KeyValue<'_>> = None;
+        for source in &self.sources {
+            let Some(found) = source.current() else { continue };
+            // Of equals the first is the newest.
+            if smallest.is_none_or(|smallest| found.0 < smallest.0) {
+                smallest = Some(found);
+            }
+        }
+        smallest
+    }
+
+    /// Goes on to the next key.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        // Which sources have the key at hand; more than 64 go one by one.
+        let mut have = 0_u64;
+        let mut smallest: Option<&[u8]> = None;
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some((key, _)) = source.current() else { continue };
+            let bit = 1 << index.min(63);
+            match smallest.map_or(Ordering::Less, |smallest| key.cmp(smallest)) {
+                Ordering::Less => (smallest, have) = (Some(key), bit),
+                Ordering::Equal => have |= bit,
+                Ordering::Greater => {}
+            }
+        }
+        if self.sources.len() >= 64 {
+            let key = smallest.map(<[u8]>::to_vec);
+            let with_key = |source: &&mut Chain<'l, S>| source.current().map(|(found, _)| found.to_vec()) == key;
+            return self.sources.iter_mut().filter(with_key).try_for_each(Chain::advance);
+        }
+        while have != 0 {
+            let index = have.trailing_zeros() as usize;
+            have &= have - 1;
+            self.sources[index].advance()?;
+        }
+        Ok(())
+    }
+
+    /// The offsets and the watermark of the newest run, once all are read.
+    pub(crate) fn progress(&self) -> Progress {
+        let newest = self.sources.first().and_then(|source| source.reader.progress.clone());
+        newest.unwrap_or_default()
     }
 
     /// Gives each key once, in order, with its newest value; `None` for one
     /// that is removed. Returns the offsets and the watermark of the newest
     /// run.
     pub(crate) fn for_each(mut self, mut visit: impl FnMut(KeyValue<'_>) -> Result<()>) -> Result<Progress> {
-        // Which sources have the smallest key at hand.
-        let mut ties = Vec::with_capacity(self.sources.len());
-        loop {
-            ties.clear();
-            let mut smallest: Option<&[u8]> = None;
-            for (index, source) in self.sources.iter().enumerate() {
-                let Some((key, _)) = source.current() else { continue };
-                match smallest.map_or(std::cmp::Ordering::Less, |smallest| key.cmp(smallest)) {
-                    std::cmp::Ordering::Less => {
-                        smallest = Some(key);
-                        ties.clear();
-                        ties.push(index);
-                    }
-                    std::cmp::Ordering::Equal => ties.push(index),
-                    std::cmp::Ordering::Greater => {}
-                }
-            }
-            let Some(&newest) = ties.first() else { break };
-            visit(self.sources[newest].current().expect("it has the smallest key"))?;
-            for &index in &ties {
-                self.sources[index].advance()?;
-            }
+        while let Some(found) = self.current() {
+            visit(found)?;
+            self.advance()?;
         }
-        let newest = self.sources.first().and_then(|source| source.progress.clone());
-        Ok(newest.unwrap_or_default())
+        Ok(self.progress())
     }
 }
 

@@ -140,6 +140,7 @@ pub(crate) fn open<S: Storage, T: State>(
         options.checkpoints,
         manifest.clone(),
         logs.collect(),
+        options.tuning.segment_bytes,
         options.planted,
     )?;
     let write_path = cores.first().expect("a store has a core").writer.write_path();

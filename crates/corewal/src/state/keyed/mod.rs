@@ -78,12 +78,22 @@ impl Slot {
     }
 }
 
+/// Keys that room is made for at once, at most.
+const EXPECTED_MAX: usize = 1 << 26;
+
 impl State for Keyed {
     const FOLDS: bool = true;
 
     #[inline]
     fn apply(&mut self, change: Change<'_>) {
         self.apply_hashed(self.hash(key_of(&change)), change);
+    }
+
+    fn expect(&mut self, keys: u64) {
+        // A hint that came from a file: no more room than its keys would take.
+        let keys = usize::try_from(keys).unwrap_or(0).min(EXPECTED_MAX);
+        self.index.reserve(keys, |entry| spread(entry.hash));
+        self.slots.reserve(keys);
     }
 
     fn apply_all(&mut self, changes: &[Change<'_>]) {
