@@ -32,13 +32,17 @@ struct State {
     /// Faults in a hundred calls.
     faults: u32,
     late: Vec<Late>,
+    /// Puts of keys that hold one of these wait.
+    frozen: Vec<String>,
+    /// The next write of a key that holds this goes wrong so.
+    broken: Vec<(String, Fault)>,
     /// Writes that took effect.
     writes: u64,
 }
 
 /// How a write goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     None,
     Before,
     After,
@@ -57,7 +61,8 @@ pub(super) struct Stepped {
 impl Stepped {
     pub(super) fn new(seed: u64, faults: u32) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let state = State { turn: None, random, faults, late: Vec::new(), writes: 0 };
+        let state =
+            State { turn: None, random, faults, late: Vec::new(), frozen: Vec::new(), broken: Vec::new(), writes: 0 };
         Self { inner: Arc::new(InMemory::new()), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -78,12 +83,27 @@ impl Stepped {
         self.state.lock().unwrap().turn = Some(true);
     }
 
-    pub(super) fn set_faults(&self, faults: u32) {
-        self.state.lock().unwrap().faults = faults;
+    /// Lets puts of keys that hold `part` wait until [`Stepped::thaw`].
+    pub(super) fn freeze(&self, part: &str) {
+        self.state.lock().unwrap().frozen.push(part.to_owned());
+    }
+
+    pub(super) fn thaw(&self, part: &str) {
+        self.state.lock().unwrap().frozen.retain(|frozen| frozen != part);
+    }
+
+    /// Lets the next write of a key that holds `part` go wrong.
+    pub(super) fn spoil(&self, part: &str, fault: Fault) {
+        self.state.lock().unwrap().broken.push((part.to_owned(), fault));
     }
 
     pub(super) fn writes(&self) -> u64 {
         self.state.lock().unwrap().writes
+    }
+
+    /// Writes that were given up and have not taken effect.
+    pub(super) fn late(&self) -> usize {
+        self.state.lock().unwrap().late.len()
     }
 
     /// Lets one of the writes that were given up take effect after all.
@@ -125,8 +145,12 @@ impl Stepped {
         .await;
     }
 
-    fn fault(&self, create: bool) -> Fault {
+    fn fault(&self, path: Option<&Path>, create: bool) -> Fault {
         let mut state = self.state.lock().unwrap();
+        let asked = path.and_then(|path| state.broken.iter().position(|(part, _)| path.as_ref().contains(part)));
+        if let Some(at) = asked {
+            return state.broken.remove(at).1;
+        }
         if state.random.u32(..100) >= state.faults {
             return Fault::None;
         }
@@ -148,7 +172,7 @@ impl Stepped {
 
     async fn delete_one(self, path: Path) -> Result<Path> {
         self.turn().await;
-        match self.fault(false) {
+        match self.fault(Some(&path), false) {
             Fault::Before => return Err(injected()),
             Fault::Late => {
                 self.give_up(Late::Delete(path));
@@ -164,7 +188,7 @@ impl Stepped {
 
     async fn read_turn(&self) -> Result<()> {
         self.turn().await;
-        if self.fault(false) == Fault::None { Ok(()) } else { Err(injected()) }
+        if self.fault(None, false) == Fault::None { Ok(()) } else { Err(injected()) }
     }
 }
 
@@ -182,7 +206,16 @@ impl fmt::Display for Stepped {
 impl ObjectStore for Stepped {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.turn().await;
-        let fault = self.fault(options.mode == PutMode::Create);
+        poll_fn(|context| {
+            let state = self.state.lock().unwrap();
+            if state.frozen.iter().any(|part| path.as_ref().contains(part)) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        let fault = self.fault(Some(path), options.mode == PutMode::Create);
         match fault {
             Fault::Before => return Err(injected()),
             Fault::Late => {
@@ -224,7 +257,7 @@ impl ObjectStore for Stepped {
         let (store, prefix) = (self.clone(), prefix.cloned());
         let listed = async move {
             store.read_turn().await?;
-            Ok(store.inner.list(prefix.as_ref()))
+            Ok::<_, Error>(store.inner.list(prefix.as_ref()))
         };
         listed.into_stream().try_flatten().boxed()
     }
