@@ -75,7 +75,14 @@ pub(crate) async fn take(bucket: &Bucket, log: LogId, nonce: &Nonce, holder: &st
         let bytes =
             sealed::seal(&claim).map_err(|error| Error::Damaged { key: key.clone(), detail: error.to_string() })?;
         match bucket.create(&key, bytes.clone()).await? {
-            Put::Created => return Ok(Term(term)),
+            Put::Created => {
+                // Some servers take no notice of the condition, and would give
+                // every term to whoever asks. The same put must fail now.
+                return match bucket.create(&key, bytes).await? {
+                    Put::Exists => Ok(Term(term)),
+                    Put::Created => Err(Error::Unconditional { key }),
+                };
+            }
             // A put whose answer was lost is tried again by the client, and
             // then finds itself: the nonce tells.
             Put::Exists if bucket.read(&key).await?.is_some_and(|found| found == bytes) => return Ok(Term(term)),

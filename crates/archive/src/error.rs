@@ -62,6 +62,12 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// The object store does not keep to conditional puts, so there would be
+    /// no fence. A claim was left; nothing else was changed.
+    Unconditional {
+        /// The key that could be put twice.
+        key: String,
+    },
     /// Files went away under the push, and without them the archive would
     /// reach less far than before. No index was put; a push of a fresh
     /// inventory goes on.
@@ -135,6 +141,7 @@ impl fmt::Display for Error {
             Self::Missing { key } => write!(f, "{key} is missing"),
             Self::Unsupported { key, version } => write!(f, "{key} has the newer version {version}"),
             Self::Conflict { key } => write!(f, "{key} was written by somebody else"),
+            Self::Unconditional { key } => write!(f, "the object store puts {key} twice: it knows no conditional puts"),
             Self::Vanished { names } => {
                 write!(f, "files went away while they were archived: {}", names.join(", "))
             }

@@ -6,20 +6,20 @@
 //! is to archive as plain data ([`Inventory`]), and gives back files.
 //!
 //! ```no_run
-//! # fn inventory() -> corewal_archive::Inventory { unimplemented!() }
-//! use corewal_archive::{Archive, Options, Takeover, Target};
+//! use std::path::Path;
 //!
-//! # fn main() -> corewal_archive::Result<()> {
-//! let archive = Archive::open("s3://bucket/stores", Options::default())?;
-//! let inventory = inventory();
-//! let mut owner = archive.own(inventory.log_id, Takeover::First)?;
-//! // Here the lineage is written down beside the store.
-//! owner.push(&inventory)?;
+//! use corewal_archive::{Archive, Inventory, Options, Result, Takeover, Target};
 //!
-//! let dir = "restored".as_ref();
-//! archive.restore(inventory.log_id, Target::Latest, dir, |_dir, _restored| Ok(()))?;
-//! # Ok(())
-//! # }
+//! fn there_and_back(inventory: &Inventory) -> Result<()> {
+//!     let archive = Archive::open("s3://bucket/stores", Options::default())?;
+//!     let mut owner = archive.own(inventory.log_id, Takeover::First)?;
+//!     // Here `owner.lineage()` is written down beside the store.
+//!     owner.push(inventory)?;
+//!
+//!     let dir = Path::new("restored");
+//!     archive.restore(inventory.log_id, Target::Latest, dir, |_dir, _restored| Ok(()))?;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! | module | what is in it |

@@ -1,5 +1,7 @@
 //! Pushing in the background.
 
+#![allow(clippy::disallowed_methods, reason = "tests are outside the simulated engine")]
+
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};

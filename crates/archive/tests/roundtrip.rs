@@ -1,5 +1,7 @@
 //! Archives in a directory: push, list, verify, restore, go on elsewhere.
 
+#![allow(clippy::disallowed_methods, reason = "tests are outside the simulated engine")]
+
 mod common;
 
 use std::fs;

@@ -60,6 +60,15 @@ fn a_claim_that_was_put_twice_finds_itself() {
 }
 
 #[test]
+fn a_store_without_conditional_puts_is_refused() {
+    run(async {
+        let store = Stepped::new(0, 0);
+        store.forget_conditions();
+        assert!(matches!(own(&store, Takeover::First).await, Err(Error::Unconditional { .. })));
+    });
+}
+
+#[test]
 fn a_claim_whose_answer_was_lost_stays_unused() {
     run(async {
         let store = Stepped::new(0, 0);

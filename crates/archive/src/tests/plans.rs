@@ -71,8 +71,10 @@ fn both(epochs: std::ops::RangeInclusive<u64>) -> Vec<Segment> {
     (0..2).flat_map(|core| epochs.clone().map(move |epoch| segment(core, epoch - 1, epoch - 1, epoch))).collect()
 }
 
-/// Checkpoint, segments and reach of a plan, for short.
-fn chosen(index: &Index, target: Target) -> Result<(Option<u64>, Vec<(u16, u64)>, u64), Unrestorable> {
+/// Checkpoint, segments (core and number) and reach of a plan, for short.
+type Chosen = (Option<u64>, Vec<(u16, u64)>, u64);
+
+fn chosen(index: &Index, target: Target) -> Result<Chosen, Unrestorable> {
     plan::plan(index, target).map(|plan| {
         let segments = plan.segments.iter().map(|s| (s.facts.core.0, s.facts.number.0)).collect();
         (plan.checkpoint.map(|checkpoint| checkpoint.facts.number), segments, plan.reaches.0)

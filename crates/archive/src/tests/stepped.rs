@@ -36,6 +36,8 @@ struct State {
     frozen: Vec<String>,
     /// The next write of a key that holds this goes wrong so.
     broken: Vec<(String, Fault)>,
+    /// Whether it takes no notice of conditions.
+    careless: bool,
     /// Writes that took effect.
     writes: u64,
 }
@@ -61,8 +63,16 @@ pub(super) struct Stepped {
 impl Stepped {
     pub(super) fn new(seed: u64, faults: u32) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let state =
-            State { turn: None, random, faults, late: Vec::new(), frozen: Vec::new(), broken: Vec::new(), writes: 0 };
+        let state = State {
+            turn: None,
+            random,
+            faults,
+            late: Vec::new(),
+            frozen: Vec::new(),
+            broken: Vec::new(),
+            careless: false,
+            writes: 0,
+        };
         Self { inner: Arc::new(InMemory::new()), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -95,6 +105,11 @@ impl Stepped {
     /// Lets the next write of a key that holds `part` go wrong.
     pub(super) fn spoil(&self, part: &str, fault: Fault) {
         self.state.lock().unwrap().broken.push((part.to_owned(), fault));
+    }
+
+    /// From now on it takes no notice of conditions, like some servers.
+    pub(super) fn forget_conditions(&self) {
+        self.state.lock().unwrap().careless = true;
     }
 
     pub(super) fn writes(&self) -> u64 {
@@ -173,10 +188,10 @@ impl Stepped {
     async fn delete_one(self, path: Path) -> Result<Path> {
         self.turn().await;
         match self.fault(Some(&path), false) {
-            Fault::Before => return Err(injected()),
+            Fault::Before => Err(injected()),
             Fault::Late => {
                 self.give_up(Late::Delete(path));
-                return Err(injected());
+                Err(injected())
             }
             fault => {
                 self.wrote();
@@ -204,8 +219,11 @@ impl fmt::Display for Stepped {
 
 #[async_trait]
 impl ObjectStore for Stepped {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
         self.turn().await;
+        if self.state.lock().unwrap().careless {
+            options.mode = PutMode::Overwrite;
+        }
         poll_fn(|context| {
             let state = self.state.lock().unwrap();
             if state.frozen.iter().any(|part| path.as_ref().contains(part)) {

@@ -1,4 +1,5 @@
 //! A machine with a store of made-up files, and what can be asked of it.
+#![allow(unreachable_pub, reason = "shared by the tests inside and outside the crate")]
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::fs;
