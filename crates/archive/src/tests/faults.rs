@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corewal_format::Epoch;
 use object_store::path::Path;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::owner::Tenure;
 use crate::types::{Lineage, Takeover, Term};
-use crate::{Archive, current, sweep, verify};
+use crate::{Archive, Archiver, current, sweep, verify};
 
 fn options() -> Options {
     Options { holder: "faults".to_owned(), keep_checkpoints: 1, ..Options::default() }
@@ -219,7 +219,8 @@ fn a_copy_that_was_left_behind_neither_takes_over_nor_fences() {
         // Another machine goes on from the archive, and pushes.
         let mut other = own(&store, Takeover::Continue(old_line.clone())).await.unwrap();
         let line = other.lineage();
-        other.push(&new.inventory()).await.unwrap();
+        let pushed = other.push(&new.inventory()).await.unwrap();
+        assert_eq!((pushed.uploaded, pushed.kept), (2, 0), "the names and lengths are the same, the bytes are not");
         for left_behind in [old_line, restarted] {
             let refused = own(&store, Takeover::Continue(left_behind)).await;
             assert!(matches!(refused, Err(Error::Diverged { archived: Some(_) })), "{refused:?}");
@@ -358,4 +359,42 @@ fn a_store_that_does_not_answer_is_given_up() {
     let archive = Archive::with_store(Arc::new(store), "", options).unwrap();
     assert!(matches!(archive.own(LOG, Takeover::First), Err(Error::Timeout { doing: "put", .. })));
     assert_eq!(archive.stores().unwrap(), [], "the thread goes on");
+}
+
+#[test]
+fn a_call_does_not_wait_for_a_push() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut machine = machine(&dir);
+    machine.advance();
+    let store = Stepped::new(0, 0);
+    let archive = Archive::with_store(Arc::new(store.clone()), "", options()).unwrap();
+    let mut owner = archive.own(LOG, Takeover::First).unwrap();
+    owner.push(&machine.inventory()).unwrap();
+    machine.advance();
+    store.freeze("parts/");
+    let pushing = std::thread::spawn(move || owner.push(&machine.inventory()).unwrap().epoch);
+    assert_eq!(archive.list(LOG).unwrap().epoch, Epoch(1));
+    store.thaw("parts/");
+    assert_eq!(pushing.join().unwrap(), Epoch(2));
+}
+
+#[test]
+fn an_archiver_that_is_dropped_gives_its_push_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut machine = machine(&dir);
+    machine.advance();
+    let store = Stepped::new(0, 0);
+    store.freeze("parts/");
+    let archive = Archive::with_store(Arc::new(store), "", options()).unwrap();
+    let owner = archive.own(LOG, Takeover::First).unwrap();
+    let inventory = machine.inventory();
+    let archiver = Archiver::start(owner, Duration::from_secs(3_600), move || Ok(inventory.clone())).unwrap();
+    let late = archiver.flush(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(*late, Error::Timeout { doing: "flush", .. }));
+    let status = archiver.status();
+    assert!(status.pushing && status.waiting_files == 2 && status.waiting_bytes == 128, "{status:?}");
+    let begin = Instant::now();
+    drop(archiver);
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert!(matches!(archive.list(LOG), Err(Error::NoArchive)));
 }
