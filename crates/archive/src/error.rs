@@ -25,12 +25,12 @@ pub enum Error {
         /// The term that took it.
         by: Term,
     },
-    /// The archive goes on from somewhere else than the caller's store: its
-    /// newest content was made by an owner that the caller does not descend
-    /// from. Nothing was changed, but if another owner pushed in the very
+    /// The archive holds what the caller's store does not: its newest content
+    /// was made by another owner, or by the same one after the store was
+    /// restored from it. Nothing was changed, but if another owner pushed in the very
     /// moment of the take-over, then a term was taken.
     Diverged {
-        /// Who made the newest content; `None` if there is no archive where
+        /// The newest content; `None` if there is no archive where
         /// one was expected.
         archived: Option<Lineage>,
     },
@@ -133,7 +133,7 @@ impl fmt::Display for Error {
         match self {
             Self::Fenced { by } => write!(f, "the archive was taken over by a later owner (term {by})"),
             Self::Diverged { archived: Some(lineage) } => {
-                write!(f, "the archive goes on from another copy of this store (content of {lineage})")
+                write!(f, "the archive holds what this store does not: another copy went on (content {lineage})")
             }
             Self::Diverged { archived: None } => f.write_str("the archive this store goes on from is not there"),
             Self::NoArchive => f.write_str("no archive of this store is there"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::inventory::{CheckpointFacts, SegmentFacts, is_name};
 use crate::key::{self, Place};
 use crate::sealed::{self, Broken, LAYOUT_VERSION, Versioned};
-use crate::types::{Nonce, Term};
+use crate::types::{Content, Nonce, Term};
 use crate::wire;
 
 /// What an archive consists of at one moment.
@@ -21,9 +21,9 @@ pub(crate) struct Index {
     pub(crate) term: Term,
     pub(crate) nonce: Nonce,
     pub(crate) number: u64,
-    /// Whose push made the content: the owner itself, or one before if this
-    /// index only repeats what was inherited.
-    pub(crate) content: Nonce,
+    /// Which push made the content: one of this owner, or of one before if
+    /// this index only repeats what was inherited.
+    pub(crate) content: Content,
     /// The index that this owner found when it took over.
     pub(crate) inherited: Option<(Term, u64)>,
     /// When it was put: nanoseconds since the Unix epoch.

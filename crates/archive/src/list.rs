@@ -48,7 +48,7 @@ pub struct Overview {
     pub index: (Term, u64),
     /// When it was put, in nanoseconds since the Unix epoch.
     pub time_ns: i64,
-    /// Whose content it is.
+    /// What a store restored from it would have as its lineage.
     pub lineage: Lineage,
     /// Current generation of logs.
     pub generation: u32,
@@ -99,7 +99,7 @@ pub(crate) async fn list(bucket: &Bucket, log: LogId) -> Result<Overview> {
         owners,
         index: (index.term, index.number),
         time_ns: index.time_ns,
-        lineage: Lineage { held: index.content.clone(), from: None },
+        lineage: Lineage::restored(&index.content),
         generation: index.generation,
         cores: index.cores,
         complete_epoch: index.complete_epoch,

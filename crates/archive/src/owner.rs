@@ -24,7 +24,7 @@ use crate::retain::retain;
 use crate::sealed::LAYOUT_VERSION;
 use crate::source::Outcome;
 use crate::sweep::{self, Keep};
-use crate::types::{Lineage, Nonce, Takeover, Term};
+use crate::types::{Content, Lineage, Nonce, Takeover, Term};
 use crate::upload;
 
 /// Newest indexes that are kept, and all they refer to: a reader finds the
@@ -70,7 +70,7 @@ pub(crate) struct Tenure {
     log: LogId,
     term: Term,
     nonce: Nonce,
-    from: Option<Nonce>,
+    from: Option<Content>,
     inherited: Option<(Term, u64)>,
     next_index: u64,
     next_upload: u64,
@@ -175,7 +175,7 @@ impl Tenure {
     }
 
     pub(crate) fn lineage(&self) -> Lineage {
-        Lineage { held: self.nonce.clone(), from: self.from.clone() }
+        Lineage { own: Some(self.nonce.clone()), from: self.from.clone() }
     }
 
     /// The newest index that is there.
@@ -296,7 +296,7 @@ impl Tenure {
             term: self.term,
             nonce: self.nonce.clone(),
             number: self.next_index,
-            content: self.nonce.clone(),
+            content: Content { maker: self.nonce.clone(), number: self.next_index },
             inherited: self.inherited,
             time_ns: moment::now_ns(),
             generation: inventory.generation,
@@ -431,10 +431,8 @@ fn accept(found: &Newest, takeover: &Takeover) -> Result<()> {
         Takeover::First | Takeover::Continue(_) => found.intact()?,
     };
     match (takeover, newest) {
-        (Takeover::Continue(lineage), Some(newest)) if lineage.descends_from(&newest.content) => Ok(()),
-        (_, Some(newest)) => {
-            Err(Error::Diverged { archived: Some(Lineage { held: newest.content.clone(), from: None }) })
-        }
+        (Takeover::Continue(lineage), Some(newest)) if lineage.has(&newest.content) => Ok(()),
+        (_, Some(newest)) => Err(Error::Diverged { archived: Some(Lineage::restored(&newest.content)) }),
         // Nothing was ever pushed; a line that claimed and never came to push
         // is among those.
         (Takeover::Continue(lineage), None) if lineage.from.is_some() => Err(Error::Diverged { archived: None }),

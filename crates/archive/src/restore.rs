@@ -52,7 +52,7 @@ pub struct Restored {
     /// The index that was restored from: its owner and its number.
     pub index: (Term, u64),
     /// What the store has to give as [`Takeover::Continue`] to go on with this
-    /// archive.
+    /// archive. It is refused if the archive has got more meanwhile.
     ///
     /// [`Takeover::Continue`]: crate::Takeover::Continue
     pub lineage: Lineage,
@@ -111,7 +111,7 @@ fn restored(index: &Index, target: Target) -> Result<Restored> {
         generation: plan.generation,
         cores: plan.cores,
         index: (index.term, index.number),
-        lineage: Lineage { held: index.content.clone(), from: None },
+        lineage: Lineage::restored(&index.content),
         passed_over: Vec::new(),
         downloaded: 0,
         downloaded_bytes: 0,

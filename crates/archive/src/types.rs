@@ -61,8 +61,15 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// Where a store on a machine stands in the line of owners: who owns the
-/// archive for it, and whose content that owner took up.
+/// Whose push made the content of an index, and which of its pushes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Content {
+    pub(crate) maker: Nonce,
+    pub(crate) number: u64,
+}
+
+/// Where a store on a machine stands in the line of owners: as whom it owned
+/// the archive, and which content it took up.
 ///
 /// A caller writes it down beside the store, durably, before the first push of
 /// an owner, and hands it back with [`Takeover::Continue`] the next time. So a
@@ -70,30 +77,45 @@ impl fmt::Debug for Nonce {
 /// that the archive goes on from. Printed and parsed as one word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    pub(crate) held: Nonce,
-    pub(crate) from: Option<Nonce>,
+    /// As whom it owned the archive; `None` if it only was restored from it.
+    pub(crate) own: Option<Nonce>,
+    /// The content it began with.
+    pub(crate) from: Option<Content>,
 }
 
 impl Lineage {
+    /// Of a store that was restored from some content.
+    pub(crate) fn restored(from: &Content) -> Self {
+        Self { own: None, from: Some(from.clone()) }
+    }
+
     /// Reads what [`fmt::Display`] prints.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        match text.split_once('-') {
-            Some((held, from)) => Some(Self { held: Nonce::parse(held)?, from: Some(Nonce::parse(from)?) }),
-            None => Some(Self { held: Nonce::parse(text)?, from: None }),
-        }
+        let (own, from) = text.split_once('/')?;
+        let own = if own.is_empty() { None } else { Some(Nonce::parse(own)?) };
+        let from = match from.split_once('.') {
+            Some((maker, number)) => Some(Content { maker: Nonce::parse(maker)?, number: number.parse().ok()? }),
+            None if from.is_empty() => None,
+            None => return None,
+        };
+        let lineage = Self { own, from };
+        (lineage.to_string() == text).then_some(lineage)
     }
 
-    /// Whether a store of this line may go on from content that `maker` made.
-    pub(crate) fn descends_from(&self, maker: &Nonce) -> bool {
-        self.held == *maker || self.from.as_ref() == Some(maker)
+    /// Whether a store of this line has all that some content has: it made it
+    /// itself, or began with just this. What another owner made after a copy
+    /// was taken is not in the copy.
+    pub(crate) fn has(&self, content: &Content) -> bool {
+        self.own.as_ref() == Some(&content.maker) || self.from.as_ref() == Some(content)
     }
 }
 
 impl fmt::Display for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.held)?;
-        self.from.iter().try_for_each(|from| write!(f, "-{from}"))
+        self.own.iter().try_for_each(|own| write!(f, "{own}"))?;
+        f.write_str("/")?;
+        self.from.iter().try_for_each(|from| write!(f, "{}.{}", from.maker, from.number))
     }
 }
 
@@ -102,8 +124,8 @@ impl fmt::Display for Lineage {
 pub enum Takeover {
     /// No archive of this store.
     First,
-    /// An archive whose newest content this store descends from, or none yet
-    /// where this very line had claimed before its first push.
+    /// An archive whose newest content is in this store: its own, or just what
+    /// it was restored from. None at all, if this line only ever claimed.
     Continue(Lineage),
     /// Whatever is there. What the archive has and the store has not is
     /// removed with the next pushes; a damaged newest index is passed over.
@@ -116,11 +138,17 @@ mod tests {
 
     #[test]
     fn a_lineage_reads_back_what_it_prints() {
-        let (held, from) = (Nonce::draw().unwrap(), Nonce::draw().unwrap());
-        for lineage in [Lineage { held: held.clone(), from: None }, Lineage { held: held.clone(), from: Some(from) }] {
-            assert_eq!(Lineage::parse(&lineage.to_string()), Some(lineage));
+        let (own, maker) = (Nonce::draw().unwrap(), Nonce::draw().unwrap());
+        let from = Content { maker: maker.clone(), number: 12 };
+        for own in [None, Some(own.clone())] {
+            for from in [None, Some(from.clone())] {
+                let lineage = Lineage { own: own.clone(), from };
+                assert_eq!(Lineage::parse(&lineage.to_string()), Some(lineage));
+            }
         }
-        for other in ["", "-", "00", &format!("{held}-"), &held.to_string().to_uppercase().replace('0', "G")] {
+        for other in
+            ["", "00/", &format!("{own}"), &format!("{own}/{maker}"), &format!("/{maker}.+1"), &format!("/{maker}.")]
+        {
             assert_eq!(Lineage::parse(other), None, "{other}");
         }
     }

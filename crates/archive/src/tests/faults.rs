@@ -216,8 +216,22 @@ fn a_copy_that_was_left_behind_neither_takes_over_nor_fences() {
         let again = own(&store, Takeover::Continue(restarted.clone())).await.unwrap();
         drop(again);
 
-        // Another machine goes on from the archive, and pushes.
-        let mut other = own(&store, Takeover::Continue(old_line.clone())).await.unwrap();
+        // Another machine restores, and is too late: the archive got more.
+        let restored = |found: current::Newest| Takeover::Continue(Lineage::restored(&found.indexes[0].content));
+        let early = restored(current::newest(&bucket(&store), LOG, 1).await.unwrap());
+        let mut owner = own(&store, Takeover::Continue(old_line.clone())).await.unwrap();
+        let old_line = owner.lineage();
+        owner.push(&old.inventory()).await.unwrap();
+        let late = restored(current::newest(&bucket(&store), LOG, 1).await.unwrap());
+        owner.push(&old.inventory()).await.unwrap();
+        for too_late in [early, late] {
+            assert!(matches!(own(&store, too_late).await, Err(Error::Diverged { archived: Some(_) })));
+        }
+        owner.push(&old.inventory()).await.unwrap();
+
+        // One that restores what is newest goes on from the archive.
+        let newest = restored(current::newest(&bucket(&store), LOG, 1).await.unwrap());
+        let mut other = own(&store, newest).await.unwrap();
         let line = other.lineage();
         let pushed = other.push(&new.inventory()).await.unwrap();
         assert_eq!((pushed.uploaded, pushed.kept), (2, 0), "the names and lengths are the same, the bytes are not");

@@ -8,7 +8,7 @@ use crate::inventory::{CheckpointFacts, SegmentFacts};
 use crate::plan::{self, Target, Unrestorable};
 use crate::retain::retain;
 use crate::sealed::LAYOUT_VERSION;
-use crate::types::{Nonce, Term};
+use crate::types::{Content, Nonce, Term};
 
 fn part(name: String) -> Part {
     Part { key: name.clone(), name, bytes: 1, blake3: String::new() }
@@ -22,7 +22,7 @@ fn index(checkpoints: Vec<Checkpoint>, segments: Vec<Segment>) -> Index {
         term: Term(1),
         nonce: nonce.clone(),
         number: 1,
-        content: nonce,
+        content: Content { maker: nonce, number: 1 },
         inherited: None,
         time_ns: 0,
         generation: 0,
