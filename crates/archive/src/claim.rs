@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::bucket::{Bucket, Put};
 use crate::error::{Error, Result};
 use crate::key::{self, MAX_NUMBER, Place};
-use crate::sealed::{self, LAYOUT_VERSION, Versioned};
+use crate::sealed::{self, LAYOUT_VERSION};
 use crate::types::{Nonce, Term};
 use crate::wire;
 
@@ -24,12 +24,6 @@ pub(crate) struct Claim {
     /// Who claims, in words for people.
     pub(crate) holder: String,
     pub(crate) time_ns: i64,
-}
-
-impl Versioned for Claim {
-    fn version(&self) -> u32 {
-        self.version
-    }
 }
 
 /// All terms that were ever claimed, in order. Claims are never removed: a

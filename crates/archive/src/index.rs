@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::inventory::{CheckpointFacts, SegmentFacts, is_name};
 use crate::key::{self, Place};
-use crate::sealed::{self, Broken, LAYOUT_VERSION, Versioned};
+use crate::sealed::{self, Broken, LAYOUT_VERSION};
 use crate::types::{Content, Nonce, Term};
 use crate::wire;
 
@@ -64,12 +64,6 @@ impl Segment {
     /// Where it stands among all segments.
     pub(crate) fn order(&self) -> (u32, CoreId, u64) {
         (self.facts.generation, self.facts.core, self.facts.number.0)
-    }
-}
-
-impl Versioned for Index {
-    fn version(&self) -> u32 {
-        self.version
     }
 }
 

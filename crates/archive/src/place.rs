@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::source::file_error;
 
 /// Variables that name the endpoint of an S3 server.
-const ENDPOINTS: [&str; 4] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "ENDPOINT"];
+const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
 
 /// Opens the object store behind a URL, and the prefix in it.
 pub(crate) fn open(
@@ -64,8 +64,8 @@ fn s3(
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = AmazonS3Builder::new();
     for (name, value) in vars {
-        if ENDPOINTS.contains(&name.as_str()) && name.starts_with("AWS_") {
-            builder = builder.with_allow_http(value.starts_with("http://"));
+        if ENDPOINTS.contains(&name.as_str()) && value.starts_with("http://") {
+            builder = builder.with_allow_http(true);
         }
         // Variables of other tools have names that the builder does not know.
         if name.starts_with("AWS_")

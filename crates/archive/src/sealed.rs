@@ -20,11 +20,6 @@ pub(crate) enum Broken {
     Unsupported(u32),
 }
 
-/// A document that says which version of the layout it has.
-pub(crate) trait Versioned {
-    fn version(&self) -> u32;
-}
-
 /// The bytes of a document.
 pub(crate) fn seal(document: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = serde_json::to_vec(document)?;
@@ -35,8 +30,8 @@ pub(crate) fn seal(document: &impl Serialize) -> Result<Vec<u8>, serde_json::Err
     Ok(bytes)
 }
 
-/// The document in bytes that [`seal`] gave.
-pub(crate) fn open<T: DeserializeOwned + Versioned>(bytes: &[u8]) -> Result<T, Broken> {
+/// The document in bytes that [`seal`] gave. It has a field `version`.
+pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Broken> {
     let damaged = |detail: &str| Broken::Damaged(detail.to_owned());
     let tail = bytes.len().checked_sub(HASH_LEN + 1).ok_or_else(|| damaged("too short"))?;
     let (line, hash) = bytes.split_at(tail);
@@ -52,9 +47,7 @@ pub(crate) fn open<T: DeserializeOwned + Versioned>(bytes: &[u8]) -> Result<T, B
     if stated.version > LAYOUT_VERSION {
         return Err(Broken::Unsupported(stated.version));
     }
-    let document: T = serde_json::from_slice(line).map_err(|error| Broken::Damaged(error.to_string()))?;
-    debug_assert_eq!(document.version(), stated.version, "one field, read twice");
-    Ok(document)
+    serde_json::from_slice(line).map_err(|error| Broken::Damaged(error.to_string()))
 }
 
 #[cfg(test)]
@@ -65,12 +58,6 @@ mod tests {
     struct Note {
         version: u32,
         text: String,
-    }
-
-    impl Versioned for Note {
-        fn version(&self) -> u32 {
-            self.version
-        }
     }
 
     #[test]
