@@ -259,3 +259,43 @@ fn a_sync_behind_a_synced_write_is_not_forgotten() {
         assert!(store.shards[0].sync().unwrap() >= lsn);
     }
 }
+
+/// The segment in use was full and the next one still being made: closing said
+/// so instead of waiting, and the log ended as after a crash. So did cutting its
+/// tail or its head. On real files, where segments are made on another thread.
+#[test]
+fn the_last_words_wait_for_a_segment_that_is_being_made() {
+    let options = || Options::new().cores(1).buffers(2).buffer_bytes(4096).segment_bytes(16_384);
+    let files = corewal::io::FileStorage::new;
+    for round in 0..16 {
+        let dir = tempfile::tempdir().unwrap();
+        let bare = || options().recover(Recover::Latest).open_writers(files(), dir.path()).unwrap().0.remove(0);
+        let mut writer = bare();
+        // Two frames to a segment: these end in the middle of one, or at its end.
+        let fill = |writer: &mut corewal::Writer| {
+            for _ in 0..round % 4 + 4 {
+                while writer.payload(&[1; 3000]).is_err_and(|error| error.is_full()) {
+                    writer.submit().unwrap();
+                    writer.wait().unwrap();
+                }
+                writer.commit(&Commit::new()).unwrap();
+                writer.sync().unwrap();
+            }
+        };
+        fill(&mut writer);
+        let end = writer.appended_lsn();
+        writer.truncate_to(Lsn(end.get().next_multiple_of(4096))).unwrap();
+        fill(&mut writer);
+        writer.release_below(writer.durable_lsn()).unwrap();
+        fill(&mut writer);
+        writer.close(Epoch(0)).unwrap();
+
+        let mut store = options().recover(Recover::Latest).open(dir.path()).unwrap();
+        for _ in 0..round % 4 + 4 {
+            store.shards[0].payload(&[1; 3000]).unwrap();
+            store.shards[0].commit(&Commit::new()).unwrap();
+            store.shards[0].sync().unwrap();
+        }
+        store.shards.remove(0).close().unwrap();
+    }
+}

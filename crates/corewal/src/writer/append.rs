@@ -143,6 +143,25 @@ impl<S: Storage> Writer<S> {
         Ok(lsn)
     }
 
+    /// Appends a record after which the caller waits anyway: waits for a buffer
+    /// and for the next segment as often as it takes.
+    pub(super) fn push_waiting(&mut self, record: &Record<'_>) -> Result<Lsn> {
+        self.waiting(|writer| writer.push(record))
+    }
+
+    /// Does what may say [`Error::Full`] until it does not.
+    pub(super) fn waiting<T>(&mut self, append: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        loop {
+            match append(self) {
+                Err(error) if error.is_full() => {
+                    self.submit()?;
+                    self.wait()?;
+                }
+                other => return other,
+            }
+        }
+    }
+
     #[cold]
     fn make_room(&mut self, len: usize) -> Result<()> {
         self.check_latch()?;

@@ -348,7 +348,7 @@ impl<S: Storage> Writer<S> {
     pub fn close(mut self, complete: Epoch) -> Result<()> {
         self.between_batches("closing")?;
         self.sync()?;
-        self.push(&Record::Close { complete })?;
+        self.push_waiting(&Record::Close { complete })?;
         self.sync()?;
         Ok(())
     }

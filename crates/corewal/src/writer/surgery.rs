@@ -40,7 +40,7 @@ impl<S: Storage> Writer<S> {
         let before = survey(&self.layout, self.log, lsn)?;
         // A log with nothing before `lsn` has its boundary at its first frame.
         let to = before.boundary.min(lsn);
-        self.push(&Record::Rollback { to, epoch: Epoch(before.epoch.0 - 1) })?;
+        self.push_waiting(&Record::Rollback { to, epoch: Epoch(before.epoch.0 - 1) })?;
         self.batch_open = false;
         self.sync()?;
         Ok(to)
@@ -108,13 +108,7 @@ impl<S: Storage> Writer<S> {
     pub fn reset(&mut self) -> Result<()> {
         self.sync()?;
         // The rest of the segment is given up: what counts begins with the next.
-        while let Err(error) = self.rotate(BLOCK_LEN as u64) {
-            if !error.is_full() {
-                return Err(error);
-            }
-            self.submit()?;
-            self.wait()?;
-        }
+        self.waiting(|writer| writer.rotate(BLOCK_LEN as u64))?;
         self.batch_open = false;
         self.sync()?;
         let to = self.next.base_lsn;
@@ -124,7 +118,7 @@ impl<S: Storage> Writer<S> {
     }
 
     fn release_to(&mut self, to: Lsn, count: usize) -> Result<()> {
-        self.push_release(to, count)?;
+        self.waiting(|writer| writer.push_release(to, count))?;
         self.sync()?;
         self.give_back(to, count);
         Ok(())
