@@ -299,3 +299,46 @@ fn the_last_words_wait_for_a_segment_that_is_being_made() {
         store.shards.remove(0).close().unwrap();
     }
 }
+
+/// The disk was full and the commit took the last bytes that were ready; the
+/// epoch that it should have ended found no room, and its error was given as
+/// the commit's: who committed again did so twice.
+#[test]
+fn an_error_of_commit_means_that_nothing_was_committed() {
+    let (mut refused, mut behind) = (0, 0);
+    for len in 3900..4000 {
+        let disk = SimStorage::default();
+        let mut store = open(&disk, 1, Recover::Latest);
+        disk.inject(Fault { on: OperationKind::Create, skip: 0, kind: FaultKind::Error(28), sticky: true });
+        let mut commits = 0;
+        let shard = &mut store.shards[0];
+        while shard.payload(&vec![1; len]).is_ok() {
+            store.store.announce_epoch();
+            let next = commits + 1;
+            match shard.commit(&Commit::new().offset_u64("input", next)) {
+                Ok(end) => {
+                    commits = next;
+                    let synced = shard.sync();
+                    assert!(synced.is_ok() || matches!(synced, Err(Error::Io { .. })));
+                    assert!(shard.log().durable_lsn() >= end, "want of a segment keeps nothing from the disk");
+                    behind += u64::from(synced.is_err());
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::Io { .. }), "{error}");
+                    assert!(shard.log().batch_open());
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+        assert_eq!(shard.offset_u64("input"), Some(commits));
+        disk.clear_faults();
+        shard.poll().unwrap();
+        shard.commit(&Commit::new()).unwrap();
+        store.shards.remove(0).close().unwrap();
+        drop(store);
+        let store = open(&disk, 1, Recover::Latest);
+        assert_eq!(store.shards[0].offset_u64("input"), Some(commits), "payloads of {len} bytes");
+    }
+    assert!(refused > 0 && behind > 0, "{refused} commits had no room, {behind} left none");
+}

@@ -16,8 +16,11 @@ impl<S: Storage> Writer<S> {
     /// position.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] over [`MAX_KEY_LEN`] or [`MAX_VALUE_LEN`],
-    /// [`Error::Full`], [`Error::Latched`]; nothing is appended.
+    /// Nothing is appended, and what was before stands. [`Error::TooLarge`] over
+    /// [`MAX_KEY_LEN`] or [`MAX_VALUE_LEN`]. [`Error::Full`]: wait, then append
+    /// again. [`Error::Io`] if the next segment cannot be made, for want of
+    /// space say; appending again tries again, beginning with [`Error::Full`].
+    /// [`Error::Latched`].
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Lsn> {
         within("the key", key.len(), MAX_KEY_LEN)?;
@@ -57,11 +60,11 @@ impl<S: Storage> Writer<S> {
     /// the commit: it is durable once [`Writer::durable_lsn`] has reached it.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the commit has too many or too long offsets,
-    /// [`Error::Full`], [`Error::Latched`]; nothing is appended and the batch
-    /// stays open. If [`GroupCommit`](crate::GroupCommit) starts a sync here,
-    /// its failures too, and then the commit is appended: [`Error::Latched`],
-    /// or [`Error::Io`] after which [`Writer::poll`] tries the sync again.
+    /// [`Error::TooLarge`] if the commit has too many or too long offsets;
+    /// [`Error::Full`] and [`Error::Io`] as [`Writer::put`]: nothing is appended
+    /// and the batch stays open. [`Error::Latched`], also from the sync that
+    /// [`GroupCommit`](crate::GroupCommit) starts here: whether the commit
+    /// survives only reopening tells.
     pub fn commit(&mut self, commit: &Commit) -> Result<Lsn> {
         let end = self.append_commit(commit)?;
         self.group_commit(Look::Away)?;
@@ -84,7 +87,7 @@ impl<S: Storage> Writer<S> {
     /// covers all that came before.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch, [`Error::Full`], [`Error::Latched`].
+    /// [`Error::OpenBatch`] within a batch; otherwise as [`Writer::put`].
     pub fn checkpoint_mark(&mut self, id: u64) -> Result<Lsn> {
         self.between_batches("a checkpoint mark")?;
         self.push(&Record::CheckpointMark { id })
@@ -96,7 +99,7 @@ impl<S: Storage> Writer<S> {
     ///
     /// # Errors
     /// [`Error::OpenBatch`] within a batch, [`Error::EpochOver`] if `epoch` has
-    /// ended already, [`Error::Full`], [`Error::Latched`].
+    /// ended already; otherwise as [`Writer::put`].
     pub fn barrier(&mut self, epoch: Epoch, complete: Epoch) -> Result<Lsn> {
         self.between_batches("an epoch barrier")?;
         if epoch < self.epoch {

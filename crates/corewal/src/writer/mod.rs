@@ -344,7 +344,9 @@ impl<S: Storage> Writer<S> {
     /// `complete` is as in [`Writer::barrier`].
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch; otherwise as [`Writer::sync`].
+    /// [`Error::OpenBatch`] within a batch; [`Error::Io`] if the record needs
+    /// another segment and it cannot be made; [`Error::Latched`]. After one the
+    /// log is as after a crash.
     pub fn close(mut self, complete: Epoch) -> Result<()> {
         self.between_batches("closing")?;
         self.sync()?;
