@@ -169,9 +169,6 @@ impl<S: Storage> Writer<S> {
     fn make_room(&mut self, len: usize) -> Result<()> {
         self.check_latch()?;
         self.finish();
-        if let Some(empty) = self.building.take() {
-            self.pool.keep_rest(empty.into_buffer(), 0);
-        }
         let needed = block_align(FRAME_HEADER_LEN + len);
         if self.room() < needed as u64 {
             self.rotate(needed as u64)?;
@@ -210,8 +207,7 @@ impl<S: Storage> Writer<S> {
     /// ready, and so durable before this frame can be: a sealed segment without
     /// a successor is never the work of a crash.
     pub(super) fn seal(&mut self) {
-        let capacity = self.tuning.grown(self.next.capacity);
-        let next = self.supply.take(capacity);
+        let next = self.supply.take(|capacity| self.tuning.grown(capacity));
         let SegmentIdentity { segment, base_lsn, .. } = next.identity;
         let building = self.building.as_mut().expect("the frame that seals");
         building.push(&Record::Seal { base_lsn });
@@ -231,13 +227,13 @@ impl<S: Storage> Writer<S> {
         self.records_durable.push_back((end, self.records_appended));
     }
 
-    /// Finishes the frame at hand, if it holds anything. No system call.
+    /// Finishes the frame at hand, if there is one. No system call.
     pub(super) fn finish(&mut self) {
         self.finish_as(false);
     }
 
     fn finish_as(&mut self, sealed: bool) {
-        let Some(building) = self.building.take_if(|building| !building.is_empty()) else {
+        let Some(building) = self.building.take() else {
             return;
         };
         let len = building.padded_len();
