@@ -243,7 +243,9 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// and ends the epochs that the store has announced, unless a batch is
     /// open. Hands over nothing else: full buffers go with the next append that
     /// needs one, the rest with [`Shard::submit`] or a sync. Cheap enough to
-    /// call once a turn of an event loop. Returns the durable position.
+    /// call once a turn of an event loop. It waits in one case: an epoch is to
+    /// end and the log has no room for that, as in [`Shard::put`]. Returns the
+    /// durable position.
     ///
     /// # Errors
     /// [`Error::Latched`]. [`Error::Io`] if an epoch cannot be ended or a part of
