@@ -54,8 +54,10 @@ pub enum Error {
         /// Cores asked for.
         asked: u16,
     },
-    /// All buffers are waiting for the disk. Nothing was appended: call
-    /// `submit` and `poll`, then append again.
+    /// All buffers are waiting for the disk, or the next segment is still being
+    /// made. Nothing was appended: call `submit` and
+    /// [`wait`](crate::Writer::wait), then append again. Polling does as well,
+    /// but for a segment no descriptor becomes readable.
     Full,
     /// Something is over its size limit. Nothing was appended.
     TooLarge {
@@ -174,8 +176,8 @@ impl Error {
         matches!(self, Self::Locked { .. })
     }
 
-    /// Whether the call was refused for want of a free buffer and can be
-    /// repeated after `submit` and `poll`.
+    /// Whether the call was refused for want of a free buffer or of the next
+    /// segment, and can be repeated after `submit` and `wait`.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full)
@@ -223,7 +225,10 @@ impl fmt::Display for Error {
                 "the store has {store} core(s), {asked} asked for; open it with {store}, or `corewal reshard --cores \
                  {asked}` first (Options::reshard)"
             ),
-            Self::Full => write!(f, "all buffers are waiting for the disk; submit, poll, then append again"),
+            Self::Full => write!(
+                f,
+                "all buffers are waiting for the disk, or the next segment is being made; submit, wait, then append again"
+            ),
             Self::TooLarge { what, len, limit } => write!(f, "{what} is {len} long, the limit is {limit}"),
             Self::Latched { cause, kind } => {
                 let first = if *kind == io::ErrorKind::StorageFull { "free some space, then " } else { "" };

@@ -91,8 +91,8 @@ impl Default for Options {
 
 impl Options {
     /// The defaults: as many cores as the store has (a new one: as the machine
-    /// has), the newest complete epoch, segments of 64 MiB, eight buffers of
-    /// 256 KiB a core.
+    /// has), the newest complete epoch, segments of 64 MiB, four buffers of
+    /// 128 KiB a core.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -129,9 +129,9 @@ impl Options {
         self
     }
 
-    /// The size of a segment, in bytes, at least four buffers' worth,
-    /// rounded up to whole blocks of 4 KiB. The first ones of a log are smaller, from 1 MiB on, each twice as large as the one
-    /// before. A segment is larger only to hold a record that is. Every log has
+    /// The size of a segment, in bytes, at least four buffers' worth, rounded up
+    /// to whole blocks of 4 KiB. The first ones of a log are smaller, from 1 MiB
+    /// on (or four buffers), each twice as large as the one before. A segment is larger only to hold a record that is. Every log has
     /// one segment more than it uses, ready to be written to.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
@@ -220,7 +220,7 @@ impl Options {
     }
 
     /// Opens the store in `dir`, or creates it, with the built-in keyed state
-    /// on the blocking backend.
+    /// on the best backend that the system has; see [`FileStorage`].
     ///
     /// # Errors
     /// Nothing is changed unless the error says so.

@@ -63,7 +63,9 @@ impl<S: Storage> Workshop<S> {
 
     /// Makes a segment, durably: header, content, name. An existing one of this
     /// number that nothing was written to is replaced. After an error there is
-    /// a spare file more at the most, which is taken first the next time.
+    /// a spare file more at the most, which the next try takes or replaces. A
+    /// spare that could not be opened is not tried again: it would stand in the
+    /// way; the next opening removes it.
     pub(crate) fn make(&self, want: Want, stop: &AtomicBool) -> Result<OpenSegment<S::File>> {
         let (number, file, old_len) = self.take_spare(want)?;
         let made = self.fill(want, number, file, old_len, stop);
@@ -141,7 +143,8 @@ impl<S: Storage> Workshop<S> {
 
     /// Takes the files of released segments back, durably: as spares, or away
     /// if there are enough. After an error some still carry the name of a
-    /// segment; the next opening takes care of them.
+    /// segment, and others are spares that are not used, their new names being
+    /// in doubt; the next opening takes care of both.
     pub(crate) fn take_back(&self, released: &[SegmentId]) -> Result<()> {
         let mut kept = Vec::new();
         // The newest are the largest.

@@ -39,9 +39,8 @@ pub struct Shard<T: State = Keyed, S: Storage = FileStorage> {
     /// Ends of epochs that are not durable yet, oldest first.
     ending: VecDeque<(Epoch, Lsn)>,
     parked: bool,
-    /// A record that the shard, parked from the first of these epochs on, takes
-    /// part again from the second on was appended, and is not durable yet.
-    unparking: Option<(Epoch, Epoch)>,
+    /// What went wrong with a release behind a commit, for the next poll to say.
+    unsaid: Option<Error>,
 }
 
 impl<T: State, S: Storage> fmt::Debug for Shard<T, S> {
@@ -72,7 +71,7 @@ impl<T: State, S: Storage> Shard<T, S> {
             keeper,
             ending: VecDeque::with_capacity(4),
             parked: false,
-            unparking: None,
+            unsaid: None,
         }
     }
 
@@ -113,11 +112,14 @@ impl<T: State, S: Storage> Shard<T, S> {
         self.progress.watermark
     }
 
-    /// Sets a key. May wait for the disk when all buffers are in use.
+    /// Sets a key. May wait for the disk when all buffers are in use, or for the
+    /// next segment.
     ///
     /// # Errors
     /// [`Error::WrongCore`] if another core owns the key, [`Error::TooLarge`],
-    /// [`Error::Parked`]: nothing is changed. [`Error::Latched`].
+    /// [`Error::Parked`], [`Error::Io`] if the next segment cannot be made (for
+    /// want of space, say; calling again tries again): nothing is changed.
+    /// [`Error::Latched`].
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.owned(key)?;
@@ -156,18 +158,30 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// is durable when the commit is: see [`Shard::ticket`].
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for offsets over their limits and [`Error::Parked`]:
-    /// the batch stays open. [`Error::Latched`]. [`Error::Io`] if a sync was due
-    /// and the next segment cannot be created: the commit is appended, and
-    /// [`Shard::poll`] tries the sync again.
+    /// [`Error::TooLarge`] for offsets over their limits, [`Error::Parked`], and
+    /// [`Error::Io`] as [`Shard::put`]: the commit is not appended and the batch
+    /// stays open. [`Error::Latched`]: whether the commit survives only reopening
+    /// tells. What else goes wrong behind a commit that is appended,
+    /// [`Shard::poll`] says.
     pub fn commit(&mut self, commit: &Commit) -> Result<Lsn> {
         let end = self.append(|writer| writer.append_commit(commit))?;
         let mut body = Vec::new();
         self.progress.apply(commit.encode_into(&mut body)?);
-        self.end_announced()?;
+        // The commit stands. An epoch that could not be ended is ended by the
+        // next poll, or the poll says why not.
+        if let Err(error) = self.end_announced()
+            && error.is_latched()
+        {
+            return Err(error);
+        }
         self.writer.group_commit(Look::Away)?;
         self.report_ended();
-        self.release()?;
+        match self.release() {
+            Err(error) if error.is_latched() => return Err(error),
+            // What a release says it says once.
+            Err(error) => self.unsaid = Some(error),
+            Ok(()) => {}
+        }
         Ok(end)
     }
 
@@ -188,8 +202,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// covers all that came before. Returns its position.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch, [`Error::Parked`],
-    /// [`Error::Latched`].
+    /// [`Error::OpenBatch`] within a batch, [`Error::Parked`], [`Error::Io`] as
+    /// [`Shard::put`]: nothing is appended. [`Error::Latched`].
     pub fn checkpoint_mark(&mut self, id: u64) -> Result<Lsn> {
         self.append(|writer| writer.checkpoint_mark(id))
     }
@@ -204,7 +218,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     ///
     /// # Errors
     /// [`Error::OpenBatch`] within a batch, [`Error::EpochOver`] if it has
-    /// ended, [`Error::Parked`], [`Error::Latched`].
+    /// ended, [`Error::Parked`], [`Error::Io`] as [`Shard::put`]: the epoch does
+    /// not end here. [`Error::Latched`].
     pub fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
         self.board.used(epoch);
         let complete = self.board.complete();
@@ -228,18 +243,24 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// and ends the epochs that the store has announced, unless a batch is
     /// open. Hands over nothing else: full buffers go with the next append that
     /// needs one, the rest with [`Shard::submit`] or a sync. Cheap enough to
-    /// call once a turn of an event loop. Returns the durable position.
+    /// call once a turn of an event loop. It waits in one case: an epoch is to
+    /// end and the log has no room for that, as in [`Shard::put`]. Returns the
+    /// durable position.
     ///
     /// # Errors
-    /// [`Error::Latched`]; [`Error::Io`] if the next segment cannot be created,
-    /// after which nothing is lost and calling again tries again.
+    /// [`Error::Latched`]. [`Error::Io`] if an epoch cannot be ended or a part of
+    /// the log not be released, for want of a segment, or if the files of an
+    /// earlier release could not be put away: all else that is due was done,
+    /// nothing is lost, and calling again tries again.
     pub fn poll(&mut self) -> Result<Lsn> {
-        self.end_announced()?;
+        let ended = self.end_announced();
         let durable = self.writer.poll();
-        // What is durable is so, even if the next sync cannot start.
+        // What is durable is so, whatever else failed.
         self.report_ended();
-        self.release()?;
-        durable
+        let durable = durable?;
+        ended?;
+        self.release_or_say()?;
+        Ok(durable)
     }
 
     /// How long the thread may sleep until [`Shard::poll`] has a sync to start
@@ -296,7 +317,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// block of 4 KiB, so call it per batch of commits and not per record.
     ///
     /// # Errors
-    /// As [`Shard::poll`].
+    /// [`Error::Latched`].
     pub fn submit(&mut self) -> Result<()> {
         self.writer.submit()
     }
@@ -305,7 +326,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// for it: [`Shard::poll`] drives it on.
     ///
     /// # Errors
-    /// As [`Shard::poll`].
+    /// [`Error::Latched`].
     pub fn request_sync(&mut self) -> Result<()> {
         self.writer.request_sync()
     }
@@ -315,13 +336,14 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// durable position.
     ///
     /// # Errors
-    /// As [`Shard::poll`].
+    /// As [`Shard::poll`]: after [`Error::Io`] what was appended is durable.
     pub fn sync(&mut self) -> Result<Lsn> {
-        self.end_announced()?;
-        self.release()?;
+        // Want of a segment keeps nothing that is appended from being durable.
+        let before = self.end_announced().and_then(|()| self.release_or_say());
         let durable = self.writer.sync()?;
         self.report_ended();
-        self.release()?;
+        before?;
+        self.release_or_say()?;
         Ok(durable)
     }
 
@@ -335,6 +357,12 @@ impl<T: State, S: Storage> Shard<T, S> {
         if let (true, Some(keeper)) = (any, &self.keeper) {
             keeper.ended();
         }
+    }
+
+    /// As [`Shard::release`], after what is left to say of an earlier one.
+    fn release_or_say(&mut self) -> Result<()> {
+        self.unsaid.take().map_or(Ok(()), Err)?;
+        self.release()
     }
 
     /// Releases what the checkpoints cover, a step further each time.
@@ -352,13 +380,9 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// disk.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch; otherwise as [`Shard::sync`]. If
-    /// the record was appended and could not be made durable, the shard is
-    /// parked and epochs wait for it until another call succeeds.
+    /// [`Error::OpenBatch`] within a batch, [`Error::Io`] as [`Shard::put`]: the
+    /// shard is not parked. [`Error::Latched`]: epochs wait for it.
     pub fn park(&mut self) -> Result<()> {
-        if self.unparking.is_some() {
-            self.unpark()?;
-        }
         if !self.parked {
             self.append(Writer::park)?;
             // Nothing may follow the record, or recovery would not wait for it.
@@ -374,37 +398,24 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// epoch could seem complete without what this shard does from now on.
     ///
     /// # Errors
-    /// As [`Shard::sync`]. After one the shard stays parked, and yet epochs
-    /// wait for it until another call succeeds: what the log says is not known.
+    /// [`Error::Io`] as [`Shard::put`], [`Error::Latched`]. After one the shard
+    /// stays parked, and yet epochs wait for it until another call succeeds.
     pub fn unpark(&mut self) -> Result<()> {
         if !self.parked {
             return Ok(());
         }
         let core = self.core();
-        let (from, first) = match self.unparking {
-            Some(range) => range,
-            None => {
-                // In this order: first the board stops vouching for epochs to
-                // come, and only then is it decided from which epoch on this
-                // core takes part. An epoch that gets its number in between
-                // waits for this core.
-                let current = self.writer.epoch();
-                self.board.resumed(core);
-                let first = self.board.highest().next().max(current);
-                loop {
-                    match self.writer.unpark(first) {
-                        Err(error) if error.is_full() => self.make_room()?,
-                        Err(error) => return Err(error),
-                        Ok(_) => break,
-                    }
-                }
-                *self.unparking.insert((current, first))
-            }
-        };
+        let from = self.writer.epoch();
+        // In this order: first the board stops vouching for epochs to come, and
+        // only then is it decided from which epoch on this core takes part. An
+        // epoch that gets its number in between waits for this core.
+        self.board.resumed(core);
+        let first = self.board.highest().next().max(from);
+        self.append_parked(|writer| writer.unpark(first))?;
         // Whether the record is on the medium is not known until this returns,
         // so until then epochs wait for this core, and nothing follows it.
         self.writer.sync()?;
-        (self.parked, self.unparking) = (false, None);
+        self.parked = false;
         // What it was parked for counts as ended; nothing does if that is none:
         // an epoch before may be one that a rollback took back.
         if from < first {
@@ -424,8 +435,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// last complete one is rolled back by an open that goes back to it.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch: commit before closing. Otherwise as
-    /// [`Shard::sync`]. After an error the log is as after a crash.
+    /// As [`Writer::close`]; within a batch, commit before closing.
     pub fn close(mut self) -> Result<()> {
         self.writer.sync()?;
         self.report_ended();
@@ -439,12 +449,17 @@ impl<T: State, S: Storage> Shard<T, S> {
         if owner == self.writer.core() { Ok(()) } else { Err(Error::WrongCore { core: self.writer.core(), owner }) }
     }
 
-    /// Appends, waiting for a buffer as often as it takes.
+    /// Appends, waiting for a buffer or a segment as often as it takes.
     #[inline]
     fn append(&mut self, append: impl Fn(&mut Writer<S>) -> Result<Lsn>) -> Result<Lsn> {
         if self.parked {
             return Err(Error::Parked);
         }
+        self.append_parked(append)
+    }
+
+    #[inline]
+    fn append_parked(&mut self, append: impl Fn(&mut Writer<S>) -> Result<Lsn>) -> Result<Lsn> {
         loop {
             match append(&mut self.writer) {
                 Err(error) if error.is_full() => self.make_room()?,

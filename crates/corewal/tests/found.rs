@@ -259,3 +259,86 @@ fn a_sync_behind_a_synced_write_is_not_forgotten() {
         assert!(store.shards[0].sync().unwrap() >= lsn);
     }
 }
+
+/// The segment in use was full and the next one still being made: closing said
+/// so instead of waiting, and the log ended as after a crash. So did cutting its
+/// tail or its head. On real files, where segments are made on another thread.
+#[test]
+fn the_last_words_wait_for_a_segment_that_is_being_made() {
+    let options = || Options::new().cores(1).buffers(2).buffer_bytes(4096).segment_bytes(16_384);
+    let files = corewal::io::FileStorage::new;
+    for round in 0..16 {
+        let dir = tempfile::tempdir().unwrap();
+        let bare = || options().recover(Recover::Latest).open_writers(files(), dir.path()).unwrap().0.remove(0);
+        let mut writer = bare();
+        // Two frames to a segment: these end in the middle of one, or at its end.
+        let fill = |writer: &mut corewal::Writer| {
+            for _ in 0..round % 4 + 4 {
+                while writer.payload(&[1; 3000]).is_err_and(|error| error.is_full()) {
+                    writer.submit().unwrap();
+                    writer.wait().unwrap();
+                }
+                writer.commit(&Commit::new()).unwrap();
+                writer.sync().unwrap();
+            }
+        };
+        fill(&mut writer);
+        let end = writer.appended_lsn();
+        writer.truncate_to(Lsn(end.get().next_multiple_of(4096))).unwrap();
+        fill(&mut writer);
+        writer.release_below(writer.durable_lsn()).unwrap();
+        fill(&mut writer);
+        writer.close(Epoch(0)).unwrap();
+
+        let mut store = options().recover(Recover::Latest).open(dir.path()).unwrap();
+        for _ in 0..round % 4 + 4 {
+            store.shards[0].payload(&[1; 3000]).unwrap();
+            store.shards[0].commit(&Commit::new()).unwrap();
+            store.shards[0].sync().unwrap();
+        }
+        store.shards.remove(0).close().unwrap();
+    }
+}
+
+/// The disk was full and the commit took the last bytes that were ready; the
+/// epoch that it should have ended found no room, and its error was given as
+/// the commit's: who committed again did so twice.
+#[test]
+fn an_error_of_commit_means_that_nothing_was_committed() {
+    let (mut refused, mut behind) = (0, 0);
+    for len in 3900..4000 {
+        let disk = SimStorage::default();
+        let mut store = open(&disk, 1, Recover::Latest);
+        disk.inject(Fault { on: OperationKind::Create, skip: 0, kind: FaultKind::Error(28), sticky: true });
+        let mut commits = 0;
+        let shard = &mut store.shards[0];
+        while shard.payload(&vec![1; len]).is_ok() {
+            store.store.announce_epoch();
+            let next = commits + 1;
+            match shard.commit(&Commit::new().offset_u64("input", next)) {
+                Ok(end) => {
+                    commits = next;
+                    let synced = shard.sync();
+                    assert!(synced.is_ok() || matches!(synced, Err(Error::Io { .. })));
+                    assert!(shard.log().durable_lsn() >= end, "want of a segment keeps nothing from the disk");
+                    behind += u64::from(synced.is_err());
+                }
+                Err(error) => {
+                    assert!(matches!(error, Error::Io { .. }), "{error}");
+                    assert!(shard.log().batch_open());
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+        assert_eq!(shard.offset_u64("input"), Some(commits));
+        disk.clear_faults();
+        shard.poll().unwrap();
+        shard.commit(&Commit::new()).unwrap();
+        store.shards.remove(0).close().unwrap();
+        drop(store);
+        let store = open(&disk, 1, Recover::Latest);
+        assert_eq!(store.shards[0].offset_u64("input"), Some(commits), "payloads of {len} bytes");
+    }
+    assert!(refused > 0 && behind > 0, "{refused} commits had no room, {behind} left none");
+}

@@ -180,7 +180,11 @@ fn truncate_release_and_reset_are_durable_and_reuse_nothing() {
     let mut writer = open();
     let mut ends = vec![];
     for n in 0..200_u32 {
-        writer.payload(&[n as u8; 2000]).unwrap();
+        // The next segment may still be in the making.
+        while writer.payload(&[n as u8; 2000]).is_err_and(|error| error.is_full()) {
+            writer.submit().unwrap();
+            writer.wait().unwrap();
+        }
         ends.push(writer.commit(&Commit::new()).unwrap());
         writer.sync().unwrap();
     }

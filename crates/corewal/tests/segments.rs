@@ -71,6 +71,20 @@ fn an_untouched_store_of_two_cores_is_small() {
 }
 
 #[test]
+fn each_segment_is_twice_as_large_as_the_one_before() {
+    let disk = SimStorage::default();
+    let options = Options::new().cores(1).segment_bytes(8 << 20).recover(Recover::Latest).single_threaded();
+    let mut writer = options.open_writers(disk.clone(), "/db").unwrap().0.remove(0);
+    while segments(&disk).len() < 6 {
+        writer.payload(&[1; 100_000]).unwrap();
+        writer.commit(&Commit::new()).unwrap();
+        writer.sync().unwrap();
+    }
+    let sizes = segments(&disk).iter().map(|path| disk.read_file(path).unwrap().len() >> 20).collect::<Vec<_>>();
+    assert_eq!(sizes, [1, 2, 4, 8, 8, 8]);
+}
+
+#[test]
 fn where_the_next_segment_is_not_there_append_says_so_and_loses_nothing() {
     let disk = SimStorage::default();
     let mut writer = writer(&disk);

@@ -40,7 +40,8 @@ struct List {
 /// What a waiter waits for, and its number among those that do.
 pub(super) type Place = (Lsn, u64);
 
-/// Why the durable position moves no more.
+/// Why nobody waits any more. Behind a failure the position may still move:
+/// writes that were in flight beside the failed one complete.
 #[derive(Clone, Debug)]
 pub(super) enum End {
     Latched { kind: io::ErrorKind, cause: String },
@@ -79,7 +80,7 @@ impl Handoff {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// The owner: the position moves no more. The first reason stays.
+    /// The owner: nobody need wait any longer. The first reason stays.
     pub(super) fn end(&self, end: End) {
         let mut list = self.list();
         list.end.get_or_insert(end);
@@ -104,8 +105,9 @@ impl Handoff {
         });
         let replaced = list.wakers.insert(at, waker);
         self.nearest.fetch_min(lsn.0, Ordering::SeqCst);
-        // First the position, then the end: an owner ends only after it has
-        // said how far it came.
+        // In this order, so that an owner that has gone is not believed before
+        // what it said last. After a failure the position may move behind this
+        // look: the waiter is told of the failure, which is true as well.
         let end = list.end.clone();
         let durable = self.reached(lsn);
         drop(list);

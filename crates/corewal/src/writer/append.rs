@@ -16,8 +16,11 @@ impl<S: Storage> Writer<S> {
     /// position.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] over [`MAX_KEY_LEN`] or [`MAX_VALUE_LEN`],
-    /// [`Error::Full`], [`Error::Latched`]; nothing is appended.
+    /// Nothing is appended, and what was before stands. [`Error::TooLarge`] over
+    /// [`MAX_KEY_LEN`] or [`MAX_VALUE_LEN`]. [`Error::Full`]: wait, then append
+    /// again. [`Error::Io`] if the next segment cannot be made, for want of
+    /// space say; appending again tries again, beginning with [`Error::Full`].
+    /// [`Error::Latched`].
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Lsn> {
         within("the key", key.len(), MAX_KEY_LEN)?;
@@ -57,11 +60,11 @@ impl<S: Storage> Writer<S> {
     /// the commit: it is durable once [`Writer::durable_lsn`] has reached it.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the commit has too many or too long offsets,
-    /// [`Error::Full`], [`Error::Latched`]; nothing is appended and the batch
-    /// stays open. If [`GroupCommit`](crate::GroupCommit) starts a sync here,
-    /// its failures too, and then the commit is appended: [`Error::Latched`],
-    /// or [`Error::Io`] after which [`Writer::poll`] tries the sync again.
+    /// [`Error::TooLarge`] if the commit has too many or too long offsets;
+    /// [`Error::Full`] and [`Error::Io`] as [`Writer::put`]: nothing is appended
+    /// and the batch stays open. [`Error::Latched`], also from the sync that
+    /// [`GroupCommit`](crate::GroupCommit) starts here: whether the commit
+    /// survives only reopening tells.
     pub fn commit(&mut self, commit: &Commit) -> Result<Lsn> {
         let end = self.append_commit(commit)?;
         self.group_commit(Look::Away)?;
@@ -84,7 +87,7 @@ impl<S: Storage> Writer<S> {
     /// covers all that came before.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch, [`Error::Full`], [`Error::Latched`].
+    /// [`Error::OpenBatch`] within a batch; otherwise as [`Writer::put`].
     pub fn checkpoint_mark(&mut self, id: u64) -> Result<Lsn> {
         self.between_batches("a checkpoint mark")?;
         self.push(&Record::CheckpointMark { id })
@@ -96,7 +99,7 @@ impl<S: Storage> Writer<S> {
     ///
     /// # Errors
     /// [`Error::OpenBatch`] within a batch, [`Error::EpochOver`] if `epoch` has
-    /// ended already, [`Error::Full`], [`Error::Latched`].
+    /// ended already; otherwise as [`Writer::put`].
     pub fn barrier(&mut self, epoch: Epoch, complete: Epoch) -> Result<Lsn> {
         self.between_batches("an epoch barrier")?;
         if epoch < self.epoch {
@@ -143,13 +146,29 @@ impl<S: Storage> Writer<S> {
         Ok(lsn)
     }
 
+    /// Appends a record after which the caller waits anyway: waits for a buffer
+    /// and for the next segment as often as it takes.
+    pub(super) fn push_waiting(&mut self, record: &Record<'_>) -> Result<Lsn> {
+        self.waiting(|writer| writer.push(record))
+    }
+
+    /// Does what may say [`Error::Full`] until it does not.
+    pub(super) fn waiting<T>(&mut self, append: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        loop {
+            match append(self) {
+                Err(error) if error.is_full() => {
+                    self.submit()?;
+                    self.wait()?;
+                }
+                other => return other,
+            }
+        }
+    }
+
     #[cold]
     fn make_room(&mut self, len: usize) -> Result<()> {
         self.check_latch()?;
         self.finish();
-        if let Some(empty) = self.building.take() {
-            self.pool.keep_rest(empty.into_buffer(), 0);
-        }
         let needed = block_align(FRAME_HEADER_LEN + len);
         if self.room() < needed as u64 {
             self.rotate(needed as u64)?;
@@ -188,8 +207,7 @@ impl<S: Storage> Writer<S> {
     /// ready, and so durable before this frame can be: a sealed segment without
     /// a successor is never the work of a crash.
     pub(super) fn seal(&mut self) {
-        let capacity = self.tuning.grown(self.next.capacity);
-        let next = self.supply.take(capacity);
+        let next = self.supply.take(|capacity| self.tuning.grown(capacity));
         let SegmentIdentity { segment, base_lsn, .. } = next.identity;
         let building = self.building.as_mut().expect("the frame that seals");
         building.push(&Record::Seal { base_lsn });
@@ -209,13 +227,13 @@ impl<S: Storage> Writer<S> {
         self.records_durable.push_back((end, self.records_appended));
     }
 
-    /// Finishes the frame at hand, if it holds anything. No system call.
+    /// Finishes the frame at hand, if there is one. No system call.
     pub(super) fn finish(&mut self) {
         self.finish_as(false);
     }
 
     fn finish_as(&mut self, sealed: bool) {
-        let Some(building) = self.building.take_if(|building| !building.is_empty()) else {
+        let Some(building) = self.building.take() else {
             return;
         };
         let len = building.padded_len();

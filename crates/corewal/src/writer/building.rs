@@ -41,10 +41,6 @@ impl Building {
         Self { buffer, limit, len: FRAME_HEADER_LEN, records: 0, lsn, epoch, sequence }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.records == 0
-    }
-
     pub(crate) fn has_room(&self, len: usize) -> bool {
         self.len + len <= self.limit
     }
@@ -89,12 +85,6 @@ impl Building {
         finish_frame(&mut bytes[..self.len], self.records, &fields, seed);
         let rest = (padded < self.buffer.capacity()).then(|| self.buffer.split_off(padded));
         (Finished { buffer: self.buffer, len: padded, lsn: self.lsn }, rest)
-    }
-
-    /// Gives the buffer of a frame that holds nothing back.
-    pub(crate) fn into_buffer(self) -> AlignedBuf {
-        assert!(self.records == 0, "records are never dropped");
-        self.buffer
     }
 
     /// An empty frame takes the epoch of its first record.

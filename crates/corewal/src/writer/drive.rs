@@ -15,8 +15,8 @@ impl<S: Storage> Writer<S> {
     /// for it to become durable. (A blocking backend has written it by then.)
     ///
     /// # Errors
-    /// [`Error::Latched`](crate::Error::Latched); [`Error::Io`](crate::Error::Io) if the next segment cannot be created:
-    /// nothing is lost, and calling again tries again.
+    /// [`Error::Latched`](crate::Error::Latched), now and from now on, if a
+    /// write or a sync failed.
     pub fn submit(&mut self) -> Result<()> {
         self.check_latch()?;
         self.finish();
@@ -91,8 +91,7 @@ impl<S: Storage> Writer<S> {
     /// durable position.
     ///
     /// # Errors
-    /// [`Error::Latched`](crate::Error::Latched), now and from now on, if a write or a sync failed;
-    /// [`Error::Io`](crate::Error::Io) as [`Writer::submit`], from the sync that group commit finds due.
+    /// As [`Writer::submit`].
     pub fn poll(&mut self) -> Result<Lsn> {
         self.drive(Wait::No)?;
         self.group_commit(Look::AtTheClock)
@@ -103,7 +102,8 @@ impl<S: Storage> Writer<S> {
     /// appending said [`Error::Full`](crate::Error::Full) for want of it.
     ///
     /// # Errors
-    /// As [`Writer::poll`].
+    /// As [`Writer::submit`]. That the segment cannot be made is said by the
+    /// next append.
     pub fn wait(&mut self) -> Result<Lsn> {
         if self.io.in_flight() == 0 && self.supply.is_missed() {
             self.supply.wait();
@@ -121,8 +121,7 @@ impl<S: Storage> Writer<S> {
     /// durable position.
     ///
     /// # Errors
-    /// As [`Writer::submit`] and [`Writer::poll`]. What was durable before
-    /// stays so; whether the rest is, only reopening can tell.
+    /// As [`Writer::submit`]. What was durable before stays so; whether the rest is, only reopening can tell.
     pub fn sync(&mut self) -> Result<Lsn> {
         self.check_latch()?;
         self.finish();

@@ -51,7 +51,9 @@ impl<S: Storage> Writer<S> {
     }
 
     /// A descriptor that becomes readable when [`Writer::poll`] has something
-    /// to take in; see [`Shard::event_fd`](crate::Shard::event_fd).
+    /// to take in; see [`Shard::event_fd`](crate::Shard::event_fd). It does not
+    /// become readable when the next segment is there, after [`Error::Full`]
+    /// for want of it: see [`Writer::wait`].
     ///
     /// # Errors
     /// [`Error::Io`] if the operating system gives none.

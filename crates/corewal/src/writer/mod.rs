@@ -68,6 +68,7 @@ pub struct Writer<S: Storage = FileStorage> {
     supply: Supply<S>,
     /// Writes go past the cache, and each carries its own sync.
     direct: bool,
+    /// The frame at hand. It holds a record but while the first is pushed.
     building: Option<Building>,
     /// Finished frames that have not been submitted, oldest first.
     finished: VecDeque<Finished>,
@@ -275,10 +276,7 @@ impl<S: Storage> Writer<S> {
     /// all of it is durable.
     #[must_use]
     pub fn appended_lsn(&self) -> Lsn {
-        match &self.building {
-            Some(building) if !building.is_empty() => building.position(),
-            _ => self.finished_end,
-        }
+        self.building.as_ref().map_or(self.finished_end, Building::position)
     }
 
     /// Everything below is accepted by the operating system.
@@ -344,11 +342,13 @@ impl<S: Storage> Writer<S> {
     /// `complete` is as in [`Writer::barrier`].
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch; otherwise as [`Writer::sync`].
+    /// [`Error::OpenBatch`] within a batch; [`Error::Io`] if the record needs
+    /// another segment and it cannot be made; [`Error::Latched`]. After one the
+    /// log is as after a crash.
     pub fn close(mut self, complete: Epoch) -> Result<()> {
         self.between_batches("closing")?;
         self.sync()?;
-        self.push(&Record::Close { complete })?;
+        self.push_waiting(&Record::Close { complete })?;
         self.sync()?;
         Ok(())
     }

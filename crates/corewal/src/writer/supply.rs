@@ -126,8 +126,11 @@ impl<S: Storage> Mailbox<S> {
     }
 
     fn put(&self, made: Result<OpenSegment<S::File>>) {
-        self.content().made = Some(made);
+        let mut content = self.content();
+        content.made = Some(made);
+        // Under the lock: who has waited for it sees it here too.
         self.full.store(true, Ordering::Release);
+        drop(content);
         self.arrived.notify_all();
     }
 
@@ -227,11 +230,12 @@ impl<S: Storage> Supply<S> {
         }
     }
 
-    /// Takes the segment that is ready, and asks for the one behind it.
-    pub(crate) fn take(&mut self, next_capacity: u64) -> OpenSegment<S::File> {
+    /// Takes the segment that is ready, and asks for the one behind it, whose
+    /// size follows from its own.
+    pub(crate) fn take(&mut self, grown: impl FnOnce(u64) -> u64) -> OpenSegment<S::File> {
         let Next::Ready(segment) = &self.next else { panic!("the caller has seen that it is ready") };
         let (id, base_lsn) = (segment.identity.segment.next(), segment.next_base());
-        let want = Want { segment: id, base_lsn, capacity: next_capacity };
+        let want = Want { segment: id, base_lsn, capacity: grown(segment.capacity) };
         let Next::Ready(segment) = std::mem::replace(&mut self.next, Next::Wanted(want)) else {
             unreachable!("matched above")
         };

@@ -27,7 +27,9 @@ impl<S: Storage> Writer<S> {
     ///
     /// # Errors
     /// [`Error::BadLsn`] if `lsn` is neither the beginning of a frame nor the
-    /// end of a segment or of the log: nothing is changed. Otherwise as [`Writer::sync`].
+    /// end of a segment or of the log; [`Error::Io`] if the log cannot be read, or
+    /// needs another segment and it cannot be made: nothing is changed.
+    /// Otherwise as [`Writer::sync`].
     pub fn truncate_to(&mut self, lsn: Lsn) -> Result<Lsn> {
         self.sync()?;
         let bad = |detail: String| Err(Error::BadLsn { asked: lsn, detail });
@@ -40,7 +42,7 @@ impl<S: Storage> Writer<S> {
         let before = survey(&self.layout, self.log, lsn)?;
         // A log with nothing before `lsn` has its boundary at its first frame.
         let to = before.boundary.min(lsn);
-        self.push(&Record::Rollback { to, epoch: Epoch(before.epoch.0 - 1) })?;
+        self.push_waiting(&Record::Rollback { to, epoch: Epoch(before.epoch.0 - 1) })?;
         self.batch_open = false;
         self.sync()?;
         Ok(to)
@@ -80,11 +82,13 @@ impl<S: Storage> Writer<S> {
     /// of the log.
     ///
     /// # Errors
-    /// [`Error::BadLsn`] if `lsn` is past the durable position; otherwise as
-    /// [`Writer::sync`]. The files are taken back in the background, to be used
-    /// again; what went wrong with those of an earlier release is said here,
-    /// with nothing released: that release counts, the next open removes its
-    /// files, and calling again goes on.
+    /// [`Error::BadLsn`] if `lsn` is past the durable position; [`Error::Io`]
+    /// if the log needs another segment and it cannot be made: nothing is
+    /// released. Otherwise as [`Writer::sync`]. The files are taken back in the
+    /// background, to be used again; what went wrong with those of an earlier
+    /// release is said here as [`Error::Io`], with nothing released: that
+    /// release counts, the next open removes its files, and calling again goes
+    /// on.
     pub fn release_below(&mut self, lsn: Lsn) -> Result<Lsn> {
         if lsn > self.durable_lsn() {
             let detail = format!("only what is durable (up to {}) can be released", self.durable_lsn());
@@ -104,17 +108,13 @@ impl<S: Storage> Writer<S> {
     /// more. LSN, sequence and epoch go on.
     ///
     /// # Errors
-    /// As [`Writer::sync`]; after one, either all or nothing still counts.
+    /// [`Error::Io`] if the next segment cannot be made: calling again goes on.
+    /// Otherwise as [`Writer::sync`]. After one, either all or nothing still
+    /// counts.
     pub fn reset(&mut self) -> Result<()> {
         self.sync()?;
         // The rest of the segment is given up: what counts begins with the next.
-        while let Err(error) = self.rotate(BLOCK_LEN as u64) {
-            if !error.is_full() {
-                return Err(error);
-            }
-            self.submit()?;
-            self.wait()?;
-        }
+        self.waiting(|writer| writer.rotate(BLOCK_LEN as u64))?;
         self.batch_open = false;
         self.sync()?;
         let to = self.next.base_lsn;
@@ -124,7 +124,7 @@ impl<S: Storage> Writer<S> {
     }
 
     fn release_to(&mut self, to: Lsn, count: usize) -> Result<()> {
-        self.push_release(to, count)?;
+        self.waiting(|writer| writer.push_release(to, count))?;
         self.sync()?;
         self.give_back(to, count);
         Ok(())
