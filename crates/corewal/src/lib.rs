@@ -59,6 +59,7 @@ mod layout;
 mod lone_frame;
 mod options;
 mod parallel;
+mod parts;
 mod planted;
 mod reader;
 mod recovery;
@@ -85,6 +86,7 @@ pub use durable::{DurableLsn, Reached, Ticket};
 pub use error::{Damage, Error, Result};
 pub use group::GroupCommit;
 pub use options::{Options, Recover};
+pub use parts::{Assembly, Parts, SealedSegment, Until, assemble, assemble_on, run_name, segment_name};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use reader::{CoreInfo, CoreView, Info, Reader, RecordView, Space};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use corewal_format::{BLOCK_LEN, LogId, MAX_CORES, block_align};
+use corewal_format::{BLOCK_LEN, Epoch, LogId, MAX_CORES, MAX_EPOCH, block_align};
 use corewal_io::{FileStorage, Storage};
 
 use crate::checkpoint::Checkpoints;
@@ -80,6 +80,8 @@ pub struct Options {
     pub(crate) inline: bool,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) reshard: bool,
+    /// The newest epoch that opening looks at.
+    pub(crate) until: Epoch,
     pub(crate) planted: Planted,
 }
 
@@ -110,6 +112,7 @@ impl Options {
             inline: false,
             checkpoints: Checkpoints::default(),
             reshard: false,
+            until: MAX_EPOCH,
             planted: Planted::default(),
         }
     }

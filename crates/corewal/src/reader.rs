@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use corewal_format::{
-    Checkpoint, CoreId, Epoch, Frame, LogId, Lsn, Manifest, ManifestState, Offsets, Record, SegmentIdentity, Sequence,
-    TimestampNs,
+    Checkpoint, CoreId, Epoch, Frame, LogId, Lsn, MAX_EPOCH, Manifest, ManifestState, Offsets, Record, SegmentIdentity,
+    Sequence, TimestampNs,
 };
 use corewal_io::{FileStorage, OpenMode, Storage, WritePath};
 
@@ -169,6 +169,17 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// As [`Reader::open`].
     pub fn open_on(storage: S, dir: impl AsRef<Path>) -> Result<Self> {
+        let reader = Self::open_unclaimed(storage, dir)?;
+        // A live log may lag behind what another one says of it.
+        if !reader.live {
+            check_claims(&reader.layout, reader.surveys.iter(), MAX_EPOCH)?;
+            check_reach(&reader.layout, &reader.manifest, reader.surveys.iter(), reader.complete_epoch())?;
+        }
+        Ok(reader)
+    }
+
+    /// Whatever the logs say of each other.
+    pub(crate) fn open_unclaimed(storage: S, dir: impl AsRef<Path>) -> Result<Self> {
         let mut layout = Layout::new(storage, dir.as_ref());
         let Root { manifest, instead } = ready_manifest(&layout)?;
         layout.generation = manifest.generation;
@@ -176,20 +187,32 @@ impl<S: Storage> Reader<S> {
         let live = layout.storage.is_locked(&lock).map_err(|error| Error::io("look at", &lock, error))?;
         let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
         let surveys = for_each_core(false, cores, |core| {
-            let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+            let log = LogIdentity::of(&manifest, core);
             if live { survey_live(&layout, log) } else { survey(&layout, log, Lsn(u64::MAX)) }
         });
         let surveys: Vec<Survey> = surveys.into_iter().collect::<Result<_>>()?;
         if let Some(damage) = surveys.iter().find_map(|survey| survey.damage(&layout)) {
             return Err(Error::Damaged(Box::new(damage)));
         }
-        // A live log may lag behind what another one says of it.
-        if !live {
-            check_claims(&layout, surveys.iter())?;
-            let complete = plan(surveys.iter(), Recover::CompleteEpoch, Planted::default()).complete;
-            check_reach(&layout, &manifest, surveys.iter(), complete)?;
-        }
         Ok(Self { layout, manifest, instead, live, surveys })
+    }
+
+    pub(crate) fn layout(&self) -> &Layout<S> {
+        &self.layout
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(crate) fn surveys(&self) -> &[Survey] {
+        &self.surveys
+    }
+
+    /// The newest complete epoch; 0 if none.
+    #[must_use]
+    pub fn complete_epoch(&self) -> Epoch {
+        self.plan(Recover::CompleteEpoch).complete
     }
 
     /// Which core owns which key.
@@ -209,11 +232,11 @@ impl<S: Storage> Reader<S> {
     }
 
     fn log(&self, core: CoreId) -> LogIdentity {
-        LogIdentity { log_id: self.manifest.log_id, core, cores: self.manifest.cores }
+        LogIdentity::of(&self.manifest, core)
     }
 
     fn plan(&self, recover: Recover) -> Plan {
-        plan(self.surveys.iter(), recover, Planted::default())
+        plan(self.surveys.iter(), recover, MAX_EPOCH, Planted::default())
     }
 
     /// The state of every core, built by the same `apply` as everywhere.
@@ -247,7 +270,7 @@ impl<S: Storage> Reader<S> {
     /// [`Error::Io`].
     pub fn info(&self) -> Result<Info> {
         let cores: Vec<_> = self.surveys.iter().map(|survey| self.core_info(survey)).collect::<Result<_>>()?;
-        let complete_epoch = self.plan(Recover::CompleteEpoch).complete;
+        let complete_epoch = self.complete_epoch();
         let space = self.space(&cores)?;
         Ok(Info {
             log_id: self.manifest.log_id,

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, Epoch, Lsn, Manifest, ManifestState, Opening, Record, SegmentHeader, SegmentId, Sequence,
-    block_align, name,
+    BLOCK_LEN, CoreId, Epoch, Lsn, MAX_EPOCH, Manifest, ManifestState, Opening, Record, SegmentHeader, SegmentId,
+    Sequence, block_align, name,
 };
 use corewal_io::{AlignedBuf, EntryKind, FileStorage, OpenMode, Storage};
 
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::lone_frame::LoneFrame;
 use crate::reader::ready_manifest;
-use crate::recovery::{check_claims, lock, write_manifest};
+use crate::recovery::{check_claims, check_reach, lock, write_manifest};
 use crate::route::Router;
 use crate::scan::{Coverage, LogIdentity, Place, Survey, Verdict, newest_common, survey};
 use crate::segments::{Want, create_segment};
@@ -112,11 +112,12 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
         }
     }
     let claimed = surveys.iter().map(|survey| survey.claimed).max().unwrap_or(Epoch(0));
+    let checkpoint = manifest.newest().map_or(Epoch(0), |newest| newest.epoch);
     // The logs as the repair leaves them.
     let mut after_repair = surveys.clone();
     for survey in &surveys {
         let Some(damage) = survey.damage(&layout) else { continue };
-        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed };
+        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed, checkpoint };
         repair.steps.push(RepairStep {
             core: Some(survey.core),
             damage: damage.to_string(),
@@ -130,12 +131,13 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
         after.ended = claimed;
         if !cut.keeps_something() {
             after.coverage = Coverage::default();
+            after.coverage.take(Epoch(1), &Record::Release { to: Lsn(0), epoch: checkpoint });
         }
     }
     // A log that is whole and yet shorter than another one says it was.
-    while let Err(Error::Damaged(damage)) = check_claims(&layout, after_repair.iter()) {
+    while let Err(Error::Damaged(damage)) = check_claims(&layout, after_repair.iter(), MAX_EPOCH) {
         let survey = &surveys[damage.core.index()];
-        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed };
+        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed, checkpoint };
         repair.steps.push(RepairStep {
             core: Some(survey.core),
             damage: damage.to_string(),
@@ -147,13 +149,32 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
         }
         after_repair[survey.core.index()].ended = claimed;
     }
-    repair.complete_epoch = newest_common(after_repair.iter().map(|survey| &survey.coverage));
+    // One that ends before what the newest checkpoint has of it.
+    let complete = |after: &[Survey]| newest_common(after.iter().map(|survey| &survey.coverage), MAX_EPOCH);
+    while let Err(Error::Damaged(damage)) =
+        check_reach(&layout, &manifest, after_repair.iter(), complete(&after_repair))
+    {
+        let survey = &surveys[damage.core.index()];
+        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed, checkpoint };
+        repair.steps.push(RepairStep {
+            core: Some(survey.core),
+            damage: damage.to_string(),
+            action: "begin an empty log behind the checkpoint".into(),
+            loss: cut.loss(),
+        });
+        if apply {
+            cut.apply(&mut aside)?;
+        }
+        let release = Record::Release { to: Lsn(0), epoch: checkpoint };
+        after_repair[survey.core.index()].coverage.take(Epoch(1), &release);
+    }
+    repair.complete_epoch = newest_common(after_repair.iter().map(|survey| &survey.coverage), MAX_EPOCH);
     repair.kept = aside.dir;
     Ok(repair)
 }
 
 fn identity(manifest: &Manifest, core: CoreId) -> LogIdentity {
-    LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores }
+    LogIdentity::of(manifest, core)
 }
 
 /// What most of the segments that stand where they say they belong say of
@@ -253,14 +274,15 @@ struct Cut<'s, S> {
     log: LogIdentity,
     survey: &'s Survey,
     claimed: Epoch,
+    /// Epoch of the newest checkpoint; 0 if there is none.
+    checkpoint: Epoch,
 }
 
 impl<S: Storage> Cut<'_, S> {
     /// Whether something of the log is left to go on from. A log whose
     /// beginning is lost is not: what is left of it cannot be replayed.
     fn keeps_something(&self) -> bool {
-        let first = self.survey.segments.first();
-        first.is_some_and(|first| first.base_lsn <= self.survey.start)
+        self.survey.begins_where_it_says() && self.survey.end() >= self.log.covered
     }
 
     fn describe(&self) -> String {
@@ -282,7 +304,10 @@ impl<S: Storage> Cut<'_, S> {
         if self.keeps_something() {
             format!("{loss}; this core keeps epochs up to {}", self.survey.coverage.newest_named())
         } else {
-            format!("all of core {}: no epoch stays complete", self.log.core)
+            match self.checkpoint {
+                Epoch(0) => format!("all of core {}: no epoch stays complete", self.log.core),
+                epoch => format!("what core {} did since the checkpoint of epoch {epoch}", self.log.core),
+            }
         }
     }
 
@@ -319,7 +344,7 @@ impl<S: Storage> Cut<'_, S> {
         if !self.keeps_something() {
             // 2. Nothing leads there but its own word, so it gets that first;
             // then the rest goes.
-            let release = Record::Release { to: fresh.base_lsn, epoch: Epoch(0) };
+            let release = Record::Release { to: fresh.base_lsn, epoch: self.checkpoint };
             self.write_frame(
                 &target.file,
                 Place::first_frame(fresh.segment, fresh.base_lsn),

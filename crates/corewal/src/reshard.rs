@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use corewal_format::{Epoch, Lsn, MAX_CORES};
+use corewal_format::{CoreId, Epoch, Lsn, MAX_CORES};
 use corewal_io::{FileStorage, Storage};
 
 use crate::checkpoint::{Checkpoints, base_behind};
 use crate::error::{Error, Result};
-use crate::options::Options;
-use crate::reader::Reader;
+use crate::layout::Layout;
+use crate::options::{Options, Recover};
+use crate::recovery::{Root, load_manifest};
+use crate::scan::{LogIdentity, survey};
 
 /// What changing the number of cores came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub struct Resharded {
     pub from: u16,
     /// The number of cores now.
     pub to: u16,
-    /// The epoch at whose end the state was moved: the newest, which was ended
-    /// for it.
+    /// The epoch at whose end the state was moved: the newest complete one. (Of
+    /// a store whose cores are recovered to their latest, one ended for it.)
     pub epoch: Epoch,
     /// Keys that were moved.
     pub keys: u64,
@@ -34,8 +36,8 @@ pub struct Resharded {
 /// # Errors
 /// [`Error::Locked`] if the store is open; [`Error::NotFoldable`] if its log
 /// holds payloads; [`Error::OffsetsDiffer`]; [`Error::BadOption`]; those of
-/// opening. The store is as it was, but for an epoch that was ended and a
-/// checkpoint that was made.
+/// opening. The store is as it was, but for a checkpoint that was made (and
+/// an epoch that was ended, if its cores are recovered to their latest).
 pub fn reshard(dir: impl AsRef<Path>, cores: u16) -> Result<Resharded> {
     reshard_on(FileStorage::new(), dir, cores, Options::new())
 }
@@ -49,26 +51,44 @@ pub fn reshard_on<S: Storage>(storage: S, dir: impl AsRef<Path>, cores: u16, opt
     if cores == 0 || cores > MAX_CORES {
         return Err(Error::BadOption { name: "cores", must: format!("from 1 to {MAX_CORES}") });
     }
-    let dir = dir.as_ref();
-    let options = Options { cores: None, create: false, checkpoints: Checkpoints::manual(), ..options };
+    let options = Options { cores: None, create: false, reshard: false, ..options };
+    move_to(storage, dir.as_ref(), Some(cores), options)
+}
+
+/// Moves the state of a store to fresh logs of the next generation; as many as
+/// there are, without `cores`, and then also if it has as many.
+pub(crate) fn move_to<S: Storage>(storage: S, dir: &Path, cores: Option<u16>, options: Options) -> Result<Resharded> {
+    let latest = options.recover == Recover::Latest;
+    let options = Options { checkpoints: Checkpoints::manual(), ..options };
     let mut opened = options.open_on(storage.clone(), dir, |_| ())?;
     let from = opened.store.cores();
-    // Whatever counts belongs to a complete epoch from here on.
-    opened.store.announce_epoch();
-    for shard in &mut opened.shards {
-        shard.sync()?;
+    if latest || opened.store.complete_epoch() == Epoch(0) {
+        // Whatever counts belongs to a complete epoch from here on.
+        opened.store.announce_epoch();
+        for shard in &mut opened.shards {
+            shard.sync()?;
+        }
     }
     let epoch = opened.store.complete_epoch();
-    if from == cores {
-        return Ok(Resharded { from, to: cores, epoch, keys: 0 });
-    }
+    let to = match cores {
+        Some(to) if to == from => return Ok(Resharded { from, to, epoch, keys: 0 }),
+        to => to.unwrap_or(from),
+    };
     opened.store.checkpoint()?;
     for shard in opened.shards.drain(..) {
         shard.close()?;
     }
     // The lock is still held: what the logs end with now is what they end with.
-    let info = Reader::open_on(storage, dir)?.info()?;
-    let end = info.cores.iter().map(|core| core.appended_lsn).max().unwrap_or(Lsn(0));
-    let keys = opened.store.reshard(cores, base_behind(end))?;
-    Ok(Resharded { from, to: cores, epoch, keys })
+    let end = ends(storage, dir)?.into_iter().max().unwrap_or(Lsn(0));
+    let keys = opened.store.reshard(to, base_behind(end))?;
+    Ok(Resharded { from, to, epoch, keys })
+}
+
+/// By core, the end of the log.
+fn ends<S: Storage>(storage: S, dir: &Path) -> Result<Vec<Lsn>> {
+    let mut layout = Layout::new(storage, dir);
+    let Root { manifest, .. } = load_manifest(&layout)?;
+    layout.generation = manifest.generation;
+    let log = |core| LogIdentity::of(&manifest, core);
+    (0..manifest.cores).map(|core| Ok(survey(&layout, log(CoreId(core)), Lsn(u64::MAX))?.end())).collect()
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, Manifest, SegmentId, SegmentIdentity, block_align,
-    name,
+    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, MAX_EPOCH, Manifest, SegmentId, SegmentIdentity,
+    block_align, name,
 };
 use corewal_io::{EntryKind, FileStorage, Storage};
 
@@ -97,18 +97,19 @@ pub fn verify_on<S: Storage>(storage: S, dir: impl AsRef<Path>) -> Result<Verifi
     let live = layout.storage.is_locked(&lock).map_err(|error| Error::io("look at", &lock, error))?;
     let mut surveys = Vec::new();
     for core in (0..manifest.cores).map(CoreId) {
-        let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+        let log = LogIdentity::of(&manifest, core);
         let survey = if live { survey_live(&layout, log)? } else { survey(&layout, log, Lsn(u64::MAX))? };
         found.take(&layout, log, &survey, live)?;
         surveys.push(survey);
     }
     found.check_runs(&layout, &manifest, live)?;
     let whole = surveys.iter().all(|survey| survey.verdict.opens());
-    if let (true, false, Err(Error::Damaged(damage))) = (whole, live, check_claims(&layout, surveys.iter())) {
+    if let (true, false, Err(Error::Damaged(damage))) = (whole, live, check_claims(&layout, surveys.iter(), MAX_EPOCH))
+    {
         found.findings.push(Finding { kind: "epoch", ..finding(&damage) });
     }
     if whole && !live {
-        let complete = newest_common(surveys.iter().map(|survey| &survey.coverage));
+        let complete = newest_common(surveys.iter().map(|survey| &survey.coverage), MAX_EPOCH);
         if let Err(Error::Damaged(damage)) = check_reach(&layout, &manifest, surveys.iter(), complete) {
             found.findings.push(Finding { kind: "epoch", ..finding(&damage) });
         }
@@ -135,7 +136,7 @@ impl Verification {
         for checkpoint in &manifest.checkpoints {
             for (core, part) in checkpoint.cores.iter().enumerate() {
                 let core = CoreId(u16::try_from(core).expect("at most 1,024 cores"));
-                let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+                let log = LogIdentity::of(&manifest, core);
                 for &run in &part.runs {
                     if !seen.insert(run.run) {
                         continue;

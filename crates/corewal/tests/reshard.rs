@@ -75,7 +75,7 @@ fn the_state_goes_through_many_numbers_of_cores() {
         let before = Reader::open_on(disk.clone(), DIR).unwrap().info().unwrap().cores;
         let resharded = reshard_on(disk.clone(), DIR, cores, options()).unwrap();
         assert_eq!((resharded.from as usize, resharded.to), (before.len(), cores));
-        assert!(resharded.epoch > epoch, "epochs go on");
+        assert_eq!(resharded.epoch, epoch);
         store = open(&disk, None);
         assert_eq!((store.store.cores(), data(&store)), (cores, expected));
         // No position is given to other bytes.
@@ -166,4 +166,76 @@ fn what_cannot_be_moved_is_refused_and_left_as_it_is() {
     );
     assert!(matches!(reshard_on(disk.clone(), DIR, 0, options()), Err(Error::BadOption { .. })));
     assert!(reshard_on(disk, DIR, 2, options()).unwrap_err().is_locked());
+}
+
+mod copies {
+    use corewal::io::SimStorage;
+    use corewal::{Assembly, Epoch, Parts, Reader, Until, assemble_on, run_name, segment_name};
+
+    use super::*;
+
+    /// Copies what an archive would have of a store at this moment.
+    fn copy(from: &SimStorage, parts: &Parts, checkpoint: Option<usize>) -> (SimStorage, Assembly) {
+        let (to, dir) = (SimStorage::default(), std::path::Path::new(DIR));
+        corewal::io::Storage::create_dir(&to, dir).unwrap();
+        let checkpoint = checkpoint.map(|index| parts.checkpoints[index].clone());
+        for run in checkpoint.iter().flat_map(|checkpoint| &checkpoint.cores).flat_map(|core| &core.runs) {
+            let name = dir.join(run_name(run.run));
+            to.write_file(&name, from.read_file(&name).unwrap());
+        }
+        let mut leads = vec![None; usize::from(parts.cores)];
+        for sealed in &parts.segments {
+            let name = dir.join(segment_name(sealed.core, parts.generation, sealed.segment));
+            assert_eq!(name, sealed.path);
+            to.write_file(&name, from.read_file(&name).unwrap());
+            leads[sealed.core.index()] = Some((sealed.next, sealed.next_base));
+        }
+        let Parts { log_id, cores, generation, .. } = *parts;
+        (to, Assembly { log_id, cores, generation, checkpoint, leads, until: Until::Latest })
+    }
+
+    #[test]
+    fn copies_of_the_parts_make_a_store_of_any_epoch_that_they_hold() {
+        let disk = SimStorage::default();
+        let options = || options().checkpoints(Checkpoints::manual().keep(3));
+        let mut store = options().cores(2).open_on(disk.clone(), DIR, |_| Keyed::default()).unwrap();
+        let mut states = vec![data(&store)];
+        for number in 1..=40 {
+            round(&mut store, number);
+            states.push(data(&store));
+            if number % 9 == 0 {
+                store.store.checkpoint().unwrap();
+            }
+        }
+        let parts = Reader::open_on(disk.clone(), DIR).unwrap().parts();
+        assert!(parts.segments.len() > 4 && parts.checkpoints.len() == 3, "{parts:?}");
+        let mut made = 0;
+        for checkpoint in [Some(0), Some(1), Some(2)] {
+            let (_, assembly) = copy(&disk, &parts, checkpoint);
+            let first = assembly.checkpoint.as_ref().unwrap().epoch;
+            // What all cores had ended by the end of their last sealed segment.
+            let by_core = |core: u16| parts.segments.iter().filter(move |sealed| sealed.core.get() == core);
+            let reach = (0..2).map(|core| by_core(core).map(|sealed| sealed.ended).max().unwrap_or(Epoch(0))).min();
+            for epoch in first.get()..=reach.unwrap().get() {
+                let (to, assembly) = copy(&disk, &parts, checkpoint);
+                let assembly = Assembly { until: Until::Epoch(Epoch(epoch)), ..assembly };
+                let moved = assemble_on(to.clone(), DIR, &assembly).unwrap();
+                assert_eq!(moved.epoch, Epoch(epoch));
+                let mut store = open(&to, Some(2));
+                assert_eq!(data(&store), states[usize::try_from(epoch).unwrap()], "epoch {epoch} of {checkpoint:?}");
+                assert_eq!(verify_on(to.clone(), DIR).unwrap().findings, []);
+                round(&mut store, 99);
+                made += 1;
+            }
+        }
+        assert!(made > 20, "{made}");
+        // A checkpoint alone.
+        let (to, assembly) = copy(&disk, &Parts { segments: Vec::new(), ..parts.clone() }, Some(2));
+        let moved = assemble_on(to.clone(), DIR, &assembly).unwrap();
+        assert_eq!(data(&open(&to, None)), states[usize::try_from(moved.epoch.get()).unwrap()]);
+        // An epoch that is not in the copies is refused.
+        let (to, assembly) = copy(&disk, &parts, Some(2));
+        let assembly = Assembly { until: Until::Epoch(Epoch(1000)), ..assembly };
+        assert!(assemble_on(to, DIR, &assembly).unwrap_err().to_string().contains("complete in the copies"));
+    }
 }

@@ -33,7 +33,7 @@ pub use keeper::CheckpointStatus;
 pub(crate) use keeper::Keeper;
 pub use offline::{checkpoint, checkpoint_on};
 pub use policy::Checkpoints;
-pub(crate) use reshard::base_behind;
+pub(crate) use reshard::{base_behind, begin_log};
 use run::Stamp;
 pub(crate) use source::{Merge, check_whole};
 
@@ -153,7 +153,7 @@ impl<S: Storage> Checkpointer<S> {
     }
 
     fn log(&self, core: CoreId) -> LogIdentity {
-        LogIdentity { log_id: self.manifest.log_id, core, cores: self.manifest.cores }
+        LogIdentity::of(&self.manifest, core)
     }
 
     pub(crate) fn newest(&self) -> Option<&Checkpoint> {

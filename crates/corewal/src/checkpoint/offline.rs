@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use corewal_format::{CoreId, ManifestState};
+use corewal_format::{CoreId, MAX_EPOCH, ManifestState};
 use corewal_io::{FileStorage, Storage};
 
 use super::{CheckpointMade, Checkpointer, Checkpoints, CoreLog, Merge};
@@ -49,15 +49,15 @@ pub fn checkpoint_on<S: Storage>(
         let why = "its creation was cut short, or its manifest is damaged: opening it for writing mends that";
         return Err(Error::NotAStore { path: layout.dir.clone(), why });
     }
-    let identity = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+    let identity = |core| LogIdentity::of(&manifest, core);
     let surveys: Vec<Survey> = (0..manifest.cores)
         .map(|core| Ok(survey_settled(&layout, identity(CoreId(core)), &*clock, Planted::default())?.0))
         .collect::<Result<_>>()?;
     if let Some(damage) = surveys.iter().find_map(|survey| survey.damage(&layout)) {
         return Err(Error::Damaged(Box::new(damage)));
     }
-    check_claims(&layout, surveys.iter())?;
-    let complete = plan(surveys.iter(), Recover::CompleteEpoch, Planted::default()).complete;
+    check_claims(&layout, surveys.iter(), MAX_EPOCH)?;
+    let complete = plan(surveys.iter(), Recover::CompleteEpoch, MAX_EPOCH, Planted::default()).complete;
     check_reach(&layout, &manifest, surveys.iter(), complete)?;
     let cores = surveys.iter().map(|survey| {
         let newest = manifest.newest().map(|newest| newest.cores[survey.core.index()].runs.as_slice());

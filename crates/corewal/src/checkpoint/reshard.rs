@@ -5,7 +5,8 @@ use std::collections::btree_map::Entry;
 use std::sync::atomic::AtomicBool;
 
 use corewal_format::{
-    BLOCK_LEN, Checkpoint, CoreCheckpoint, CoreId, Lsn, Manifest, Opening, Record, RunRef, SegmentId, Sequence,
+    BLOCK_LEN, Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, Opening, Record, RunRef, SegmentId, Sequence,
+    TimestampNs,
 };
 use corewal_io::Storage;
 
@@ -13,6 +14,7 @@ use super::run::RunWriter;
 use super::{Checkpointer, Merge, core_id};
 use crate::commit::Progress;
 use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::lone_frame::LoneFrame;
 use crate::recovery::{clear_others, create_dir, write_manifest};
 use crate::route::Router;
@@ -42,7 +44,7 @@ impl<S: Storage> Checkpointer<S> {
             checkpoints: Vec::new(),
             ..self.manifest.clone()
         };
-        let log = |core| LogIdentity { log_id: manifest.log_id, core, cores };
+        let log = |core| LogIdentity::of(&manifest, core);
 
         // 1. The state, sorted by key within each new core as it comes.
         let router = Router::new(cores);
@@ -68,18 +70,7 @@ impl<S: Storage> Checkpointer<S> {
         // 2. The logs, each with a word on where it begins.
         let layout = self.layout.of_generation(manifest.generation);
         for core in (0..cores).map(CoreId) {
-            create_dir(&layout, &layout.core_dir(core))?;
-            let segment = SegmentId(0);
-            let first = create_segment(&layout, log(core), Want { segment, base_lsn: base, capacity: FIRST_BYTES })?;
-            let frame = LoneFrame {
-                epoch: newest.epoch.next(),
-                sequence: Sequence(0),
-                timestamp: context.stamp.time,
-                opening: Opening(1),
-                sealed: false,
-            };
-            let release = Record::Release { to: base, epoch: newest.epoch };
-            frame.write(&layout, log(core), &first.file, Place::first_frame(segment, base), &[release])?;
+            begin_log(&layout, log(core), base, newest.epoch, context.stamp.time)?;
         }
 
         // 3. The switch. Before it the old logs count, after it the new ones.
@@ -110,6 +101,24 @@ impl<S: Storage> Checkpointer<S> {
         common.watermark = self.cores.iter().filter_map(|core| core.progress.watermark).min();
         Ok(common)
     }
+}
+
+/// Makes the log of a core whose state up to the end of `epoch` is in a
+/// checkpoint: it is empty, and says that it begins at `base`.
+pub(crate) fn begin_log<S: Storage>(
+    layout: &Layout<S>,
+    log: LogIdentity,
+    base: Lsn,
+    epoch: Epoch,
+    timestamp: TimestampNs,
+) -> Result<()> {
+    create_dir(layout, &layout.core_dir(log.core))?;
+    let segment = SegmentId(0);
+    let first = create_segment(layout, log, Want { segment, base_lsn: base, capacity: FIRST_BYTES })?;
+    let (sequence, opening) = (Sequence(0), Opening(1));
+    let frame = LoneFrame { epoch: epoch.next(), sequence, timestamp, opening, sealed: false };
+    let release = Record::Release { to: base, epoch };
+    frame.write(layout, log, &first.file, Place::first_frame(segment, base), &[release])
 }
 
 /// Where the logs of new cores may begin, if no position of an old log lies at

@@ -102,7 +102,7 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
 /// Makes an empty log that begins with the segment `want`.
 pub(crate) fn create_log<S: Storage>(layout: &Layout<S>, manifest: &Manifest, core: CoreId, want: Want) -> Result<()> {
     create_dir(layout, &layout.core_dir(core))?;
-    let log = LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+    let log = LogIdentity::of(manifest, core);
     create_segment(layout, log, want).map(drop)
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn replay_from<S: Storage, T: State>(
     inline: bool,
     state: impl Fn(CoreId) -> T + Send + Sync,
 ) -> Result<Replayed<T>> {
-    let log = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+    let log = |core| LogIdentity::of(manifest, core);
     let mut notes = Vec::new();
     let mut candidates = manifest.checkpoints.iter().enumerate().rev();
     let mut first_error = None;
@@ -43,13 +43,13 @@ pub(crate) fn replay_from<S: Storage, T: State>(
         let candidate = candidates.next();
         let possible = match candidate {
             Some((_, checkpoint)) => {
-                surveys.iter().all(|survey| survey.start <= checkpoint.cores[survey.core.index()].lsn)
+                surveys.iter().all(|survey| begins_by(survey, checkpoint.cores[survey.core.index()].lsn))
             }
             // What was released, the user has elsewhere.
             None if manifest.checkpoints.is_empty() => true,
             // The whole log has to be there. (One of a later generation begins
             // with a checkpoint.)
-            None => manifest.generation == 0 && surveys.iter().all(|survey| survey.start == Lsn(0)),
+            None => manifest.generation == 0 && surveys.iter().all(|survey| begins_by(survey, Lsn(0))),
         };
         if possible {
             let cores = for_each_core(inline, surveys.to_vec(), |survey| {
@@ -81,21 +81,26 @@ pub(crate) fn replay_from<S: Storage, T: State>(
     }
 }
 
+/// Whether a log goes back to `lsn`.
+fn begins_by(survey: &Survey, lsn: Lsn) -> bool {
+    survey.begin() <= lsn
+}
+
 /// The logs begin behind what a checkpoint covers, or there is none.
 fn headless<S: Storage>(layout: &Layout<S>, manifest: &Manifest, surveys: &[&Survey]) -> Error {
     let newest = manifest.newest();
     let covered = |survey: &Survey| newest.map_or(Lsn(0), |newest| newest.cores[survey.core.index()].lsn);
-    let survey = surveys.iter().find(|survey| survey.start > covered(survey)).expect("one does not reach");
+    let survey = surveys.iter().find(|survey| !begins_by(survey, covered(survey))).expect("one does not reach");
     Error::Damaged(Box::new(Damage {
         core: survey.core,
         segment: survey.segments.first().map(|span| span.id),
         offset: 0,
-        lsn: Some(survey.start),
+        lsn: Some(survey.begin()),
         verdict: Verdict::Missing,
         path: layout.core_dir(survey.core),
         detail: format!(
             "the log begins at LSN {}, the newest checkpoint covers it up to {}",
-            survey.start,
+            survey.begin(),
             covered(survey)
         ),
         loss: "what stood between".into(),

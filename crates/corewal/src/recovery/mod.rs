@@ -37,7 +37,7 @@ use crate::state::State;
 use crate::writer::{Crew, OpenSegment, TakeUp, Writer};
 
 use create::logs_in;
-pub(crate) use create::{Root, create_dir, load_manifest, write_manifest};
+pub(crate) use create::{Root, create_dir, create_log, load_manifest, write_manifest};
 pub(crate) use from::{check_reach, replay_from};
 pub(crate) use plan::{Plan, check_claims, plan};
 pub(crate) use replay::{Recovered, is_undoable};
@@ -90,7 +90,8 @@ pub(crate) fn open<S: Storage, T: State>(
         return Err(Error::CoreCount { store: manifest.cores, asked });
     }
     let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
-    let identity = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
+    let found = manifest.clone();
+    let identity = |core| LogIdentity::of(&found, core);
 
     let surveys =
         for_each_core(options.inline, cores, |core| survey_settled(&layout, identity(core), &*clock, options.planted));
@@ -98,8 +99,8 @@ pub(crate) fn open<S: Storage, T: State>(
     if let Some(damage) = surveys.iter().find_map(|(survey, _)| survey.damage(&layout)) {
         return Err(Error::Damaged(Box::new(damage)));
     }
-    let plan = plan(surveys.iter().map(|(survey, _)| survey), options.recover, options.planted);
-    check_claims(&layout, surveys.iter().map(|(survey, _)| survey))?;
+    let plan = plan(surveys.iter().map(|(survey, _)| survey), options.recover, options.until, options.planted);
+    check_claims(&layout, surveys.iter().map(|(survey, _)| survey), options.until)?;
     check_reach(&layout, &manifest, surveys.iter().map(|(survey, _)| survey), plan.complete)?;
 
     let all: Vec<&Survey> = surveys.iter().map(|(survey, _)| survey).collect();

@@ -28,9 +28,15 @@ pub(crate) struct Plan {
     current: Epoch,
 }
 
-/// Decides from the surveys of all cores.
-pub(crate) fn plan<'s>(surveys: impl Iterator<Item = &'s Survey> + Clone, recover: Recover, planted: Planted) -> Plan {
-    let mut complete = newest_common(surveys.clone().map(|survey| &survey.coverage));
+/// Decides from the surveys of all cores; nothing after the epoch `until` is
+/// looked at.
+pub(crate) fn plan<'s>(
+    surveys: impl Iterator<Item = &'s Survey> + Clone,
+    recover: Recover,
+    until: Epoch,
+    planted: Planted,
+) -> Plan {
+    let mut complete = newest_common(surveys.clone().map(|survey| &survey.coverage), until);
     if planted.epoch_of_the_fastest_core() {
         complete = surveys.clone().map(|survey| survey.coverage.newest_named()).max().unwrap_or(complete);
     }
@@ -59,15 +65,17 @@ impl Plan {
 }
 
 /// Refuses logs that contradict each other: if one says that an epoch was
-/// complete, every log must hold the end of it.
+/// complete, every log must hold the end of it. (Of those up to `until`: a copy
+/// may hold more of one log than of another.)
 pub(crate) fn check_claims<'s, S: Storage>(
     layout: &Layout<S>,
     surveys: impl Iterator<Item = &'s Survey> + Clone,
+    until: Epoch,
 ) -> Result<()> {
     let Some(claim) = surveys.clone().max_by_key(|survey| survey.claimed) else {
         return Ok(());
     };
-    let claimed = claim.claimed;
+    let claimed = claim.claimed.min(until);
     let short = |survey: &&Survey| survey.ended < claimed && survey.coverage.newest_up_to(claimed) < claimed;
     let mut surveys = surveys;
     let Some(survey) = surveys.find(short) else {

@@ -86,9 +86,10 @@ impl Coverage {
     }
 }
 
-/// The newest epoch that every core has ended; 0 if there is none.
-pub(crate) fn newest_common<'a>(cores: impl Iterator<Item = &'a Coverage> + Clone) -> Epoch {
-    let mut epoch = cores.clone().map(Coverage::newest_named).max().unwrap_or(Epoch(0));
+/// The newest epoch, not after `limit`, that every core has ended; 0 if there
+/// is none.
+pub(crate) fn newest_common<'a>(cores: impl Iterator<Item = &'a Coverage> + Clone, limit: Epoch) -> Epoch {
+    let mut epoch = cores.clone().map(Coverage::newest_named).max().unwrap_or(Epoch(0)).min(limit);
     loop {
         let common = cores.clone().map(|core| core.newest_up_to(epoch)).min().unwrap_or(Epoch(0));
         if common == epoch {
@@ -101,6 +102,8 @@ pub(crate) fn newest_common<'a>(cores: impl Iterator<Item = &'a Coverage> + Clon
 
 #[cfg(test)]
 mod tests {
+    use corewal_format::MAX_EPOCH;
+
     use super::*;
 
     fn barriers(epochs: &[u64]) -> Coverage {
@@ -112,7 +115,7 @@ mod tests {
     }
 
     fn common(cores: &[Coverage]) -> u64 {
-        newest_common(cores.iter()).0
+        newest_common(cores.iter(), MAX_EPOCH).0
     }
 
     #[test]

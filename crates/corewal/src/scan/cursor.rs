@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameHeader, LogId, Lsn, Opening, Record,
+    BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameHeader, LogId, Lsn, Manifest, Opening, Record,
     RecordError, RunId, SegmentError, SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align,
 };
 use corewal_io::{OpenMode, Storage};
@@ -23,6 +23,18 @@ pub(crate) struct LogIdentity {
     pub(crate) log_id: LogId,
     pub(crate) core: CoreId,
     pub(crate) cores: u16,
+    /// A checkpoint has what stands below, so the log may begin there or
+    /// before.
+    pub(crate) covered: Lsn,
+}
+
+impl LogIdentity {
+    /// The log of a core of the store that `manifest` describes.
+    pub(crate) fn of(manifest: &Manifest, core: CoreId) -> Self {
+        let newest = manifest.newest().and_then(|newest| newest.cores.get(core.index()));
+        let covered = newest.map_or(Lsn(0), |part| part.lsn);
+        Self { log_id: manifest.log_id, core, cores: manifest.cores, covered }
+    }
 }
 
 /// A place in a core's log.

@@ -2,8 +2,8 @@
 //! which recovery decides; it changes nothing and applies nothing.
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, Entry, Epoch, Frame, Lsn, Opening, Record, RecordError, SegmentId, Sequence, TimestampNs,
-    block_align,
+    BLOCK_LEN, CoreId, Entry, Epoch, Frame, Lsn, MAX_EPOCH, Opening, Record, RecordError, SegmentId, Sequence,
+    TimestampNs, block_align,
 };
 use corewal_io::Storage;
 
@@ -27,16 +27,37 @@ pub(crate) struct SegmentSpan {
     pub(crate) ended: Epoch,
 }
 
+/// A segment that is full, and what an archive has to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) id: SegmentId,
+    pub(crate) base_lsn: Lsn,
+    pub(crate) end: Lsn,
+    /// Where the log goes on.
+    pub(crate) next: (SegmentId, Lsn),
+    /// The epoch of its first frame.
+    pub(crate) first_epoch: Epoch,
+    /// All epochs up to this one had ended by its end.
+    pub(crate) ended: Epoch,
+    pub(crate) newest: TimestampNs,
+}
+
 /// The facts about one core's log.
 #[derive(Clone, Debug)]
 pub(crate) struct Survey {
     pub(crate) core: CoreId,
     /// Segments the scan went through, in order.
     pub(crate) segments: Vec<SegmentSpan>,
+    /// Those of them that are sealed.
+    pub(crate) sealed: Vec<Sealed>,
+    /// Epoch of the first frame of the segment at hand.
+    first_epoch: Epoch,
     /// Segments that were released and not yet removed.
     pub(crate) released: Vec<SegmentId>,
     /// Segments behind the place where the scan stopped.
     pub(crate) later: Vec<SegmentId>,
+    /// A checkpoint has what stands below.
+    covered: Lsn,
     /// The first position that counts, and the newest epoch that ended in what
     /// was released before it.
     pub(crate) start: Lsn,
@@ -95,6 +116,8 @@ pub(crate) fn survey<S: Storage>(layout: &Layout<S>, log: LogIdentity, limit: Ls
         let released = spans.windows(2).take_while(|pair| pair[1].base_lsn <= survey.start).count();
         survey.released.extend(spans[..released].iter().map(|span| span.id));
         survey.segments.drain(..released);
+        let first = survey.segments.first().map_or(SegmentId(0), |span| span.id);
+        survey.sealed.retain(|sealed| sealed.id >= first);
         survey.judge(layout, log)?;
         return Ok(survey);
     }
@@ -123,7 +146,7 @@ fn begin_behind_gaps<S: Storage>(
 }
 
 fn scan<S: Storage>(layout: &Layout<S>, log: LogIdentity, first: SegmentId, limit: Lsn) -> Result<Survey> {
-    let mut survey = Survey::empty(log.core);
+    let mut survey = Survey { covered: log.covered, ..Survey::empty(log.core) };
     let mut cursor = match Cursor::new(layout, log, first, limit)? {
         Ok(cursor) => cursor,
         Err(stop) => {
@@ -182,8 +205,11 @@ impl Survey {
         Self {
             core,
             segments: Vec::new(),
+            sealed: Vec::new(),
+            first_epoch: Epoch(0),
             released: Vec::new(),
             later: Vec::new(),
+            covered: Lsn(0),
             start: Lsn(0),
             records: 0,
             bytes: 0,
@@ -214,8 +240,13 @@ impl Survey {
         self.stop.place.lsn()
     }
 
-    fn begins_where_it_says(&self) -> bool {
-        self.segments.first().is_some_and(|first| first.base_lsn <= self.start)
+    pub(crate) fn begins_where_it_says(&self) -> bool {
+        self.segments.first().is_some_and(|first| first.base_lsn <= self.start.max(self.covered))
+    }
+
+    /// The first position that counts and is there.
+    pub(crate) fn begin(&self) -> Lsn {
+        self.segments.first().map_or(self.start, |first| self.start.max(first.base_lsn))
     }
 
     fn enter(&mut self, place: &Place) {
@@ -233,6 +264,9 @@ impl Survey {
     fn take(&mut self, frame: &Frame<'_>, place: Place) -> std::result::Result<(), RecordError> {
         self.enter(&place);
         let fields = frame.header.fields;
+        if place.offset == BLOCK_LEN as u64 {
+            self.first_epoch = fields.epoch;
+        }
         // All records are checked before any is taken: a frame counts whole.
         let checked = Checked::new(frame)?;
         // The cursor compares the beginnings of frames; here it is known where
@@ -262,7 +296,27 @@ impl Survey {
         self.opening = fields.opening;
         self.timestamp = self.timestamp.max(fields.timestamp);
         self.proven = self.proven.max(fields.durable_lsn);
+        if fields.sealed {
+            self.seal(frame, place);
+        }
         Ok(())
+    }
+
+    fn seal(&mut self, frame: &Frame<'_>, place: Place) {
+        let leads = frame.entries().flatten().find_map(|entry| match entry.record {
+            Record::Seal { base_lsn } => Some((place.segment.next(), base_lsn)),
+            Record::Repair { segment, base_lsn, .. } => Some((segment, base_lsn)),
+            _ => None,
+        });
+        self.sealed.push(Sealed {
+            id: place.segment,
+            base_lsn: place.base_lsn,
+            end: self.segments.last().expect("entered above").end,
+            next: leads.expect("the cursor went on there"),
+            first_epoch: self.first_epoch,
+            ended: self.coverage.newest_up_to(MAX_EPOCH),
+            newest: self.timestamp,
+        });
     }
 
     fn take_entry(&mut self, entry: &Entry<'_>) {

@@ -327,7 +327,7 @@ mod tests {
             },
         });
         let layout = Layout::new(SimStorage::default(), std::path::Path::new("/db"));
-        let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1 };
+        let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
         let want = Want { segment: SegmentId(1), base_lsn: Lsn(4096), capacity: 8192 };
         let mut supply = Supply::new(crew, Workshop::new(layout, log, Planted::default()), None, want);
         let began = Instant::now();
