@@ -97,6 +97,9 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// The store on this machine cannot be read, or what was restored does not
+    /// make one.
+    Store(Box<corewal::Error>),
     /// The object store refused or failed, after the retries. A write may have
     /// taken effect all the same.
     Object {
@@ -147,6 +150,7 @@ impl fmt::Display for Error {
             }
             Self::Inventory { detail } => write!(f, "the inventory is wrong: {detail}"),
             Self::Unrestorable(why) => why.fmt(f),
+            Self::Store(error) => error.fmt(f),
             Self::NotEmpty { path } => write!(f, "{} is not empty", path.display()),
             Self::File { doing, path, .. } => write!(f, "can't {doing} {}", path.display()),
             Self::Object { doing, key, .. } => write!(f, "can't {doing} {key}"),
@@ -166,6 +170,12 @@ impl std::error::Error for Error {
             Self::Object { source, .. } => Some(&**source),
             _ => None,
         }
+    }
+}
+
+impl Error {
+    pub(crate) fn store(error: corewal::Error) -> Self {
+        Self::Store(Box::new(error))
     }
 }
 

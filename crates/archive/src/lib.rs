@@ -63,6 +63,7 @@ mod restore;
 mod retain;
 mod sealed;
 mod source;
+pub mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;

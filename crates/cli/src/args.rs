@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use corewal::LogId;
 
 use crate::bench::CellList;
 use crate::duration::EpochEvery;
@@ -24,7 +25,7 @@ pub(crate) const DEFAULT_DIR: &str = "./corewal-data";
 #[derive(Debug, Parser)]
 #[command(name = "corewal", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 findings or not found, 2 usage, 3 I/O or damaged data, 4 locked by another process."
+    after_help = "Exit codes: 0 done, 1 findings or not found, 2 usage, 3 I/O or damaged data, 4 locked by another process, or fenced off an archive."
 )]
 pub(crate) struct Cli {
     /// Options of every verb.
@@ -67,6 +68,11 @@ pub(crate) enum Verb {
     Checkpoint(Checkpoint),
     /// Change the number of cores: every key goes to the core that owns it then
     Reshard(Reshard),
+    /// Keep a copy of the store in a directory or in object storage
+    #[command(subcommand)]
+    Archive(Archive),
+    /// Make a store of what an archive holds, as it was at an epoch or a time
+    Restore(Restore),
     /// Kill a writing process again and again, and check every promise after each opening
     Torture(Torture),
     /// Measure this machine's limits, and corewal against them
@@ -226,6 +232,73 @@ pub(crate) struct Reshard {
     pub(crate) recover: Recover,
 }
 
+/// `corewal archive`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+An archive is a directory, or s3://BUCKET/PREFIX with the usual environment variables (AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT).")]
+pub(crate) enum Archive {
+    /// Send what the archive has not got: runs of checkpoints, and sealed segments; also beside a process that has the store open
+    Push(ArchivePush),
+    /// Say what the archive holds: stores, owners, epochs, bytes
+    Ls(ArchivePlace),
+    /// Read every object and list what is wrong; exit 1 if anything is
+    Verify(ArchivePlace),
+    /// Remove what nothing refers to
+    Gc(ArchivePlace),
+}
+
+/// Where an archive is, and of which store.
+#[derive(Args, Debug)]
+pub(crate) struct ArchivePlace {
+    /// The archive: a directory, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// The identity of the store, as info and archive ls print it [default: that of DIR, else the only one there is]
+    #[arg(long, value_name = "ID", value_parser = store)]
+    pub(crate) store: Option<LogId>,
+}
+
+/// `corewal archive push`
+#[derive(Args, Debug)]
+pub(crate) struct ArchivePush {
+    /// The archive: a directory, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Take the archive over although it holds what this store does not: that is lost in the end
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `corewal restore`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+DIR must not be there, or be empty. Files are gathered in DIR.partial, and DIR gets its name when all is there; run again
+after an interruption, it goes on. The store has the state, the source offsets and the watermark of the end of the epoch; its
+logs are empty and of a new generation.
+
+Examples:
+  corewal restore --from /mnt/backup --dir ./again
+  corewal restore --from s3://bucket/corewal --to-time 2026-11-22T20:00:00Z --dir ./again")]
+pub(crate) struct Restore {
+    /// The archive: a directory, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// The identity of the store, as archive ls prints it [default: the only one there is]
+    #[arg(long, value_name = "ID", value_parser = store)]
+    pub(crate) store: Option<LogId>,
+    /// As it was at the end of this epoch [default: the newest in the archive]
+    #[arg(long, value_name = "E", conflicts_with = "to_time")]
+    pub(crate) to_epoch: Option<u64>,
+    /// As it was at this time (2026-11-22T20:00:00Z), or at the end of the last epoch before it
+    #[arg(long, value_name = "T", value_parser = humantime::parse_rfc3339_weak)]
+    pub(crate) to_time: Option<std::time::SystemTime>,
+}
+
+fn store(text: &str) -> Result<LogId, String> {
+    LogId::parse(text).ok_or_else(|| "32 hexadecimal digits".to_owned())
+}
+
 /// `corewal torture`
 #[derive(Args, Debug)]
 pub(crate) struct Torture {
@@ -382,6 +455,9 @@ mod tests {
             "corewal reshard",
             "corewal reshard --cores 0",
             "corewal checkpoint --keep 0",
+            "corewal archive push",
+            "corewal archive ls --to a --store xyz",
+            "corewal restore --from a --to-epoch 1 --to-time 2026-01-01T00:00:00Z",
             "corewal torture --kills 0",
             "corewal torture --io sideways",
             "corewal bench --runs 0",

@@ -29,7 +29,7 @@ impl From<Exit> for ExitCode {
 /// An error on its way to the user, with the exit code it ends the program by.
 ///
 /// `?` turns any error into one with [`Exit::Io`], but the engine's "locked"
-/// into one with [`Exit::Locked`] and its "another number of cores" into one
+/// and an archive's "fenced" into one with [`Exit::Locked`], and its "another number of cores" into one
 /// with [`Exit::Usage`]; where the code is another one, the place that
 /// knows says so.
 #[derive(Debug)]
@@ -98,6 +98,15 @@ impl fmt::Display for Failure {
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
+        if let Some(found) = error.downcast_ref::<corewal_archive::Error>() {
+            use corewal_archive::Error;
+            let exit = match found {
+                Error::Fenced { .. } | Error::Diverged { .. } => Exit::Locked,
+                Error::NotEmpty { .. } | Error::Unrestorable(_) | Error::Place { .. } => Exit::Usage,
+                _ => Exit::Io,
+            };
+            return Self { exit, error };
+        }
         let exit = match error.downcast_ref::<corewal::Error>() {
             Some(corewal::Error::Locked { .. }) => Exit::Locked,
             // The command line asks for what the store is not.

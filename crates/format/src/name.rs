@@ -5,6 +5,7 @@
 //! DIR/MANIFEST                          the root (see docs/FORMAT.md)
 //! DIR/MANIFEST.old                      the root before it
 //! DIR/MANIFEST.new                      the next root, before its rename
+//! DIR/ARCHIVE                           which archives the store has, if any
 //! DIR/core-0003/                        the log of core 3
 //! DIR/core-0003-g2/                     the log of core 3, of generation 2
 //! DIR/core-0003/00000000000000000012.wal  its segment 12
@@ -27,6 +28,8 @@ pub const MANIFEST_NEW: &str = "MANIFEST.new";
 
 /// Name of the manifest before the current one.
 pub const MANIFEST_OLD: &str = "MANIFEST.old";
+/// Name of the file in which a store remembers its archives.
+pub const ARCHIVE: &str = "ARCHIVE";
 /// Name of the directory of runs.
 pub const RUNS: &str = "runs";
 

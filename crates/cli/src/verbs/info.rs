@@ -5,6 +5,7 @@ use std::io::Write as _;
 use corewal::format::Checkpoint;
 use corewal::io::WritePath;
 use corewal::{Info, Reader, Recover, Space};
+use corewal_archive::store::Remembered;
 use serde_json::{Map, Value, json};
 
 use super::offsets;
@@ -21,10 +22,22 @@ pub(super) fn run(common: &Common) -> Result<Exit, Failure> {
     let offsets: Map<String, Value> =
         merged.iter().map(|(name, value)| ((*name).to_owned(), offsets::json(value))).collect();
     let watermark = offsets::watermark(&views);
+    let archives = corewal_archive::store::remembered(&common.dir)?;
     let output = if common.json {
-        format!("{}\n", as_json(&info, &path, offsets, watermark))
+        let mut value = as_json(&info, &path, offsets, watermark);
+        let epochs_behind = |known: &Remembered| info.complete_epoch.get().saturating_sub(known.epoch);
+        value["archives"] = archives
+            .iter()
+            .map(|known| json!({ "url": known.url, "epoch": known.epoch, "epochs_behind": epochs_behind(known), "timestamp_ns": known.time_ns }))
+            .collect();
+        format!("{value}\n")
     } else {
-        as_text(common, &info, &path, &offsets, watermark)
+        let mut text = as_text(common, &info, &path, &offsets, watermark);
+        for Remembered { url, epoch, .. } in &archives {
+            let behind = info.complete_epoch.get().saturating_sub(*epoch);
+            text += &format!("archive         {url}: reaches epoch {epoch}, {behind} behind\n");
+        }
+        text
     };
     std::io::stdout().lock().write_all(output.as_bytes())?;
     Ok(Exit::Done)

@@ -1,5 +1,6 @@
 //! The verbs, each in a file of its own.
 
+mod archive;
 mod bench;
 mod checkpoint;
 mod dump;
@@ -9,6 +10,7 @@ mod ingest;
 mod offsets;
 mod repair;
 mod reshard;
+mod restore;
 mod scan;
 mod torture;
 mod torture_child;
@@ -30,6 +32,8 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Repair(args) => repair::run(common, args),
         Verb::Checkpoint(args) => checkpoint::run(common, args),
         Verb::Reshard(args) => reshard::run(common, args),
+        Verb::Archive(verb) => archive::run(common, verb),
+        Verb::Restore(args) => restore::run(common, args),
         Verb::Torture(args) => torture::run(common, args),
         Verb::Bench(args) => bench::run(common, args),
         Verb::TortureChild(args) => torture_child::run(common, args),
