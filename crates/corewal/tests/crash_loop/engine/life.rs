@@ -447,8 +447,9 @@ impl<'s> Life<'s> {
             return Ok(());
         }
         match self.checkpoint_rng.u8(0..64) {
-            0 => self.fill(),
-            1..9 => self.checkpoint(),
+            // In the first life alone: it has many steps.
+            0 | 1 if self.depth == 0 => self.fill(),
+            2..7 => self.checkpoint(),
             _ => Ok(()),
         }
     }
