@@ -25,7 +25,8 @@ pub struct CheckpointStatus {
     pub written: u64,
     /// Bytes of log that the newest does not cover, over all cores.
     pub behind: u64,
-    /// Why the last try failed, if it did. It is tried again.
+    /// Why the last try failed, if it did, or which old run it could not
+    /// remove. It is tried again.
     pub error: Option<String>,
 }
 
@@ -187,19 +188,20 @@ impl<S: Storage> Shared<S> {
     fn make(&self) -> Result<Option<CheckpointMade>> {
         let mut maker = locked(&self.maker);
         let epoch = self.board.complete();
-        if maker.planted.released_before_manifest() {
+        let made = maker.make(epoch, &self.stop);
+        self.note(&maker);
+        if maker.planted.released_before_manifest() && matches!(made, Err(Error::Io { .. })) {
+            // What was told before the manifest was written stays said.
             for (core, durable) in self.durable.iter().enumerate() {
                 self.board.may_release(CoreId(u16::try_from(core).expect("at most 1,024")), durable.get());
             }
         }
-        let made = maker.make(epoch, &self.stop);
-        self.note(&maker);
         let mut status = locked(&self.status);
         match &made {
             Ok(made) => {
                 status.made += u64::from(made.is_some());
                 status.written += made.map_or(0, |made| made.written);
-                status.error = None;
+                status.error = maker.complaint().map(|error| error.to_string());
                 self.not_before.store(0, Ordering::Relaxed);
             }
             Err(error) => {

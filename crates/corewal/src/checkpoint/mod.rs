@@ -113,6 +113,8 @@ pub(crate) struct Checkpointer<S: Storage> {
     planted: Planted,
     batch_bytes: usize,
     next_number: u64,
+    /// What went wrong behind the last checkpoint, which was made.
+    complaint: Option<Error>,
 }
 
 impl<S: Storage> std::fmt::Debug for Checkpointer<S> {
@@ -136,7 +138,18 @@ impl<S: Storage> Checkpointer<S> {
         let next_run = RunId(named.max(there).0 + 1);
         let next_number = manifest.newest().map_or(1, |newest| newest.number + 1);
         let batch_bytes = fold::BATCH_BYTES;
-        Ok(Self { layout, clock, policy, manifest, cores, next_run, planted, batch_bytes, next_number })
+        Ok(Self {
+            layout,
+            clock,
+            policy,
+            manifest,
+            cores,
+            next_run,
+            planted,
+            batch_bytes,
+            next_number,
+            complaint: None,
+        })
     }
 
     fn log(&self, core: CoreId) -> LogIdentity {
@@ -145,6 +158,12 @@ impl<S: Storage> Checkpointer<S> {
 
     pub(crate) fn newest(&self) -> Option<&Checkpoint> {
         self.manifest.newest()
+    }
+
+    /// What went wrong behind a checkpoint that was made: it counts, and runs
+    /// that nobody needs are still there.
+    pub(crate) fn complaint(&mut self) -> Option<Error> {
+        self.complaint.take()
     }
 
     /// By core, the position below which no checkpoint that is kept needs the
@@ -159,8 +178,9 @@ impl<S: Storage> Checkpointer<S> {
     /// Makes a checkpoint of the end of `epoch`, which is complete; `None` if
     /// there is one already.
     ///
-    /// An error leaves the checkpoints as they were, and perhaps runs that the
-    /// next one, or the next opening, removes.
+    /// An error leaves the checkpoints as they were. Runs that it cannot remove
+    /// again, or of which it does not know whether the manifest names them, the
+    /// next one that is made removes, or the next opening.
     pub(crate) fn make(&mut self, epoch: Epoch, stop: &AtomicBool) -> Result<Option<CheckpointMade>> {
         if epoch.0 == 0 || self.newest().is_some_and(|newest| newest.epoch >= epoch) {
             return Ok(None);
@@ -177,8 +197,15 @@ impl<S: Storage> Checkpointer<S> {
         };
         let made = self.write_parts(&context, epoch);
         self.next_run = context.next_run.get();
+        let made = made.and_then(|made| self.layout.sync_dir(&self.layout.runs()).map(|()| made));
+        if made.is_err() {
+            // Tried again and again on a full disk, they would take what room
+            // the logs still have.
+            for run in (first_run.0..self.next_run.0).map(RunId) {
+                let _ = self.layout.remove_if_there(&self.layout.run(run));
+            }
+        }
         let (parts, written) = made?;
-        self.layout.sync_dir(&self.layout.runs())?;
 
         let mut manifest = self.manifest.clone();
         manifest.number += 1;
@@ -209,7 +236,7 @@ impl<S: Storage> Checkpointer<S> {
             bytes: runs.clone().map(|run| run.bytes).sum(),
             runs: runs.count(),
         };
-        remove_litter(&self.layout, &self.manifest)?;
+        self.complaint = remove_litter(&self.layout, &self.manifest).err();
         Ok(Some(made))
     }
 
