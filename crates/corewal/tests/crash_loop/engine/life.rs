@@ -515,8 +515,11 @@ impl<'s> Life<'s> {
         match made {
             Ok(Some(made)) => {
                 ensure!(made.epoch == complete && status.epoch == complete, "{complete} is complete: {made:?}");
-                ensure!(made.epoch > before.epoch && status.error.is_none(), "{made:?} after {before:?}: {status:?}");
-                only_named_runs(&self.disk)?;
+                let counts = made.epoch > before.epoch && status.made == before.made + 1;
+                ensure!(counts && (faults || status.error.is_none()), "{made:?} after {before:?}: {status:?}");
+                if status.error.is_none() {
+                    only_named_runs(&self.disk)?;
+                }
             }
             Ok(None) => ensure!(before.epoch == complete, "no checkpoint of {complete}: {before:?}"),
             Err(error) => {
