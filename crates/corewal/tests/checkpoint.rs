@@ -45,7 +45,7 @@ fn round(store: &mut Store, number: u64) {
         let name = format!("key-{}", (number * 7 + key) % 40);
         let core = store.store.route(name.as_bytes());
         let shard = &mut store.shards[core.index()];
-        if (number + key) % 5 == 0 {
+        if (number + key).is_multiple_of(5) {
             shard.delete(name.as_bytes()).unwrap();
         } else {
             shard.put(name.as_bytes(), format!("{number}.{key} {}", "x".repeat(150)).as_bytes()).unwrap();
