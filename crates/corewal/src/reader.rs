@@ -364,8 +364,12 @@ pub(crate) fn survey_live<S: Storage>(layout: &Layout<S>, log: LogIdentity) -> R
     let mut looks = 0;
     loop {
         looks += 1;
-        let proven = survey(layout, log, Lsn(u64::MAX)).map(|survey| survey.proven);
-        let found = proven.and_then(|proven| survey(layout, log, proven));
+        let found = survey(layout, log, Lsn(u64::MAX)).and_then(|whole| {
+            // The files of a release go when its record is durable, which may
+            // be before a later frame says so.
+            let covered = if whole.begins_where_it_says() { log.covered.max(whole.start) } else { log.covered };
+            survey(layout, LogIdentity { covered, ..log }, whole.proven)
+        });
         match found {
             Ok(survey) if survey.verdict.opens() || looks == LOOKS => return Ok(survey),
             Err(error) if looks == LOOKS => return Err(error),

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, MAX_EPOCH, Manifest, SegmentId, SegmentIdentity,
-    block_align, name,
+    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, MAX_EPOCH, Manifest, SegmentHeader, SegmentId,
+    SegmentIdentity, block_align, name,
 };
 use corewal_io::{EntryKind, FileStorage, Storage};
 
@@ -248,6 +248,7 @@ impl Verification {
         let Some(first) = survey.segments.first() else { return Ok(()) };
         let Ok(mut cursor) = Cursor::new(layout, log, first.id, survey.end())? else { return Ok(()) };
         let mut window: Option<Window<S>> = None;
+        let mut recycled = false;
         loop {
             let (place, len) = match cursor.step()? {
                 Step::Frame(frame, place) => (place, frame.header.len),
@@ -255,6 +256,14 @@ impl Verification {
             };
             if window.as_ref().is_none_or(|window| window.segment != place.segment) {
                 window = Window::open(layout, log.core, place.segment, Vec::new())?;
+                let Some(window) = window.as_mut() else { return Ok(()) };
+                let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+                recycled = header.is_ok_and(|header| header.recycled);
+            }
+            // In a file that held another segment, what a write cut short did
+            // not reach is of that life.
+            if recycled {
+                continue;
             }
             let Some(window) = window.as_mut() else { return Ok(()) };
             let end = place.offset + len as u64;

@@ -61,6 +61,21 @@ fn an_epoch_that_only_the_fastest_core_ended_is_found() {
 }
 
 #[test]
+fn runs_that_are_removed_before_the_manifest_lets_go_of_them_are_found() {
+    planted(PlantedBug::RunsRemovedEarly);
+}
+
+#[test]
+fn a_log_that_is_released_before_its_checkpoint_counts_is_found() {
+    planted(PlantedBug::ReleasedBeforeManifest);
+}
+
+#[test]
+fn a_run_that_the_manifest_names_unsynced_is_found() {
+    planted(PlantedBug::RunNotSynced);
+}
+
+#[test]
 fn a_disk_whose_syncs_lie_is_found() {
     must_be_found("a disk whose syncs lie", |seed| {
         let profile = Profile::of(seed);

@@ -4,8 +4,8 @@
 
 use corewal_format::{
     BLOCK_LEN, CommitRef, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameFields, FrameHeader, LogId, Lsn,
-    Manifest, ManifestState, Opening, RECORD_HEADER_LEN, Record, SegmentError, SegmentHeader, SegmentId,
-    SegmentIdentity, Sequence, TimestampNs, encode_commit_body, finish_frame,
+    Manifest, Opening, RECORD_HEADER_LEN, Record, SegmentError, SegmentHeader, SegmentId, SegmentIdentity, Sequence,
+    TimestampNs, encode_commit_body, finish_frame,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;

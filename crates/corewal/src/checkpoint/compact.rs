@@ -26,8 +26,19 @@ impl<S: Storage> Checkpointer<S> {
     /// Merges what should be merged of the newest checkpoint, and completes
     /// `made` by what it comes to.
     ///
-    /// After an error the checkpoint stands, compacted in part.
-    pub(crate) fn compact(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) -> Result<()> {
+    /// The checkpoint stands also if it cannot be compacted, or only in part;
+    /// then there is a complaint, and the next one goes on.
+    pub(crate) fn compact(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) {
+        if let Err(error) = self.compact_all(made, stop) {
+            self.take_back();
+            self.complaint = Some(error);
+        }
+        let newest = self.manifest.newest().expect("just made");
+        let runs = newest.cores.iter().flat_map(|core| &core.runs);
+        (made.bytes, made.runs) = (runs.clone().map(|run| run.bytes).sum(), runs.count());
+    }
+
+    fn compact_all(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) -> Result<()> {
         for index in 0..self.cores.len() {
             let runs = &self.manifest.newest().expect("just made").cores[index].runs;
             match compaction(runs) {
@@ -36,9 +47,6 @@ impl<S: Storage> Checkpointer<S> {
                 Compaction::Base => made.written += self.merge_base(index, stop)?,
             }
         }
-        let newest = self.manifest.newest().expect("just made");
-        let runs = newest.cores.iter().flat_map(|core| &core.runs);
-        (made.bytes, made.runs) = (runs.clone().map(|run| run.bytes).sum(), runs.count());
         Ok(())
     }
 

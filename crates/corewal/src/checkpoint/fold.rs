@@ -103,6 +103,10 @@ pub(crate) fn fold<S: Storage>(
     // What the newest run says of offsets and watermark.
     let mut said = from.progress.clone();
     let layout = &context.layout;
+    // Where the core was parked, if it is not known to have ended an epoch since.
+    // That record vouches for the epochs up to the next opening. A release could
+    // not say all it says, so it stays.
+    let mut parked = None;
     let Some(mut cursor) = cursor_at(context, log, from.lsn, durable)? else {
         return Ok((runs, to));
     };
@@ -125,6 +129,13 @@ pub(crate) fn fold<S: Storage>(
                 continue;
             }
             to.lsn = entry.end;
+            match entry.record {
+                Record::Park { .. } => parked = Some(entry.lsn),
+                Record::Unpark { epoch: resumed } | Record::Open { epoch: resumed } if resumed <= epoch => {
+                    parked = None
+                }
+                _ => {}
+            }
             if dead.contains(entry.lsn) {
                 continue;
             }
@@ -145,6 +156,7 @@ pub(crate) fn fold<S: Storage>(
     if !batch.items.is_empty() || said != to.progress {
         runs.push(write(context, log, &mut batch, &to.progress)?);
     }
+    to.lsn = parked.unwrap_or(to.lsn);
     Ok((runs, to))
 }
 

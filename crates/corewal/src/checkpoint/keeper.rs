@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use corewal_format::{CoreId, Epoch, Lsn};
+use corewal_format::{Epoch, Lsn};
 use corewal_io::Storage;
 
 use super::{CheckpointMade, Checkpointer, Checkpoints};
@@ -25,7 +25,8 @@ pub struct CheckpointStatus {
     pub written: u64,
     /// Bytes of log that the newest does not cover, over all cores.
     pub behind: u64,
-    /// Why the last try failed, if it did. It is tried again.
+    /// Why the last try failed, if it did, or which old run it could not
+    /// remove. It is tried again.
     pub error: Option<String>,
 }
 
@@ -193,27 +194,26 @@ impl<S: Storage> Shared<S> {
     fn make(&self) -> Result<Option<CheckpointMade>> {
         let mut maker = locked(&self.maker);
         let epoch = self.board.complete();
-        if maker.planted.released_before_manifest() {
-            for (core, durable) in self.durable.iter().enumerate() {
-                self.board.may_release(CoreId(u16::try_from(core).expect("at most 1,024")), durable.get());
-            }
-        }
         // Read behind the epoch: all of it is durable by now.
         let durable: Vec<_> = self.durable.iter().map(DurableLsn::get).collect();
         let mut made = maker.make(epoch, &durable, &self.stop);
         // The segments go before runs are merged, which can take longer.
         self.note(&maker);
-        if let Ok(Some(found)) = &mut made
-            && let Err(error) = maker.compact(found, &self.stop)
-        {
-            made = Err(error);
+        if let Ok(Some(found)) = &mut made {
+            maker.compact(found, &self.stop);
+        }
+        if maker.planted.released_before_manifest() && matches!(made, Err(Error::Io { .. })) {
+            // What was told before the manifest was written stays said.
+            for (core, durable) in durable.into_iter().enumerate() {
+                self.board.may_release(super::core_id(core), durable);
+            }
         }
         let mut status = locked(&self.status);
         match &made {
             Ok(made) => {
                 status.made += u64::from(made.is_some());
                 status.written += made.map_or(0, |made| made.written);
-                status.error = None;
+                status.error = maker.complaint().map(|error| error.to_string());
                 self.not_before.store(0, Ordering::Relaxed);
             }
             Err(error) => {
@@ -228,7 +228,7 @@ impl<S: Storage> Shared<S> {
     /// Tells what the checkpoints at hand cover.
     fn note(&self, maker: &Checkpointer<S>) {
         for (core, floor) in maker.floors().into_iter().enumerate() {
-            self.board.may_release(CoreId(u16::try_from(core).expect("at most 1,024 cores")), floor);
+            self.board.may_release(super::core_id(core), floor);
         }
         if let Some(newest) = maker.newest() {
             let covered = newest.cores.iter().map(|core| core.lsn.0).fold(0, u64::saturating_add);

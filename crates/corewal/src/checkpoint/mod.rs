@@ -111,6 +111,10 @@ pub(crate) struct Checkpointer<S: Storage> {
     batch_bytes: usize,
     run_bytes: u64,
     next_number: u64,
+    /// What went wrong behind the last checkpoint, which was made.
+    complaint: Option<Error>,
+    /// Which manifest is on the medium is not known: both keep their runs.
+    uncertain: bool,
 }
 
 impl<S: Storage> std::fmt::Debug for Checkpointer<S> {
@@ -138,7 +142,20 @@ impl<S: Storage> Checkpointer<S> {
         let segment = usize::try_from(segment_bytes).unwrap_or(usize::MAX);
         let batch_bytes = segment.saturating_mul(4).min(BATCH_BYTES);
         let run_bytes = segment_bytes.min(RUN_BYTES);
-        Ok(Self { layout, clock, policy, manifest, cores, next_run, planted, batch_bytes, run_bytes, next_number })
+        Ok(Self {
+            layout,
+            clock,
+            policy,
+            manifest,
+            cores,
+            next_run,
+            planted,
+            batch_bytes,
+            run_bytes,
+            next_number,
+            complaint: None,
+            uncertain: false,
+        })
     }
 
     fn context<'s>(&self, epoch: Epoch, stop: &'s AtomicBool) -> Context<'s, S> {
@@ -160,6 +177,12 @@ impl<S: Storage> Checkpointer<S> {
         self.manifest.newest()
     }
 
+    /// What went wrong behind a checkpoint that was made: it counts, and runs
+    /// that nobody needs are still there.
+    pub(crate) fn complaint(&mut self) -> Option<Error> {
+        self.complaint.take()
+    }
+
     /// By core, the position below which no checkpoint that is kept needs the
     /// log.
     pub(crate) fn floors(&self) -> Vec<Lsn> {
@@ -173,8 +196,9 @@ impl<S: Storage> Checkpointer<S> {
     /// there is one already. `durable` says, by core, how far the log can be
     /// read.
     ///
-    /// An error leaves the checkpoints as they were, and perhaps runs that the
-    /// next one, or the next opening, removes.
+    /// An error leaves the checkpoints as they were. Runs that it cannot remove
+    /// again, or of which it does not know whether the manifest names them, the
+    /// next one that is made removes, or the next opening.
     pub(crate) fn make(&mut self, epoch: Epoch, durable: &[Lsn], stop: &AtomicBool) -> Result<Option<CheckpointMade>> {
         assert_eq!(durable.len(), self.cores.len());
         if epoch.0 == 0 || self.newest().is_some_and(|newest| newest.epoch >= epoch) {
@@ -182,7 +206,13 @@ impl<S: Storage> Checkpointer<S> {
         }
         let context = self.context(epoch, stop);
         let time = context.stamp.time;
-        let (cores, progress, folded) = self.fold_all(&context, epoch, durable)?;
+        self.complaint = None;
+        let folded = self.fold_all(&context, epoch, durable);
+        let folded = folded.and_then(|folded| self.layout.sync_dir(&self.layout.runs()).map(|()| folded));
+        if folded.is_err() {
+            self.take_back();
+        }
+        let (cores, progress, written) = folded?;
         let number = self.next_number;
         self.next_number += 1;
         let mut checkpoints = self.manifest.checkpoints.clone();
@@ -192,7 +222,7 @@ impl<S: Storage> Checkpointer<S> {
         for (core, progress) in self.cores.iter_mut().zip(progress) {
             core.progress = progress;
         }
-        Ok(Some(CheckpointMade { number, epoch, written: folded, bytes: 0, runs: 0 }))
+        Ok(Some(CheckpointMade { number, epoch, written, bytes: 0, runs: 0 }))
     }
 
     /// Makes other checkpoints count, durably, and removes the runs that none
@@ -207,9 +237,20 @@ impl<S: Storage> Checkpointer<S> {
         // Which of the two counts after an error is not known: the number is
         // not given again, and both keep their runs.
         self.manifest.number = manifest.number;
+        self.uncertain = written.is_err();
         written?;
         self.manifest = manifest;
-        remove_litter(&self.layout, &self.manifest)
+        // It counts, also if an old run stays.
+        self.complaint = remove_litter(&self.layout, &self.manifest).err();
+        Ok(())
+    }
+
+    /// Removes the runs of a try that failed, as well as it goes: tried again and
+    /// again on a full disk, they would take what room the logs still have.
+    fn take_back(&self) {
+        if !self.uncertain {
+            let _ = remove_litter(&self.layout, &self.manifest);
+        }
     }
 
     /// Folds the log of each core. Gives its part of the checkpoint, offsets and

@@ -77,7 +77,7 @@ pub fn checkpoint_on<S: Storage>(
     let stop = AtomicBool::new(false);
     let mut made = checkpointer.make(complete, &durable, &stop)?;
     if let Some(made) = &mut made {
-        checkpointer.compact(made, &stop)?;
+        checkpointer.compact(made, &stop);
     }
     Ok(made)
 }

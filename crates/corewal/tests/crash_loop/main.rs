@@ -23,8 +23,8 @@ fn every_crash_gives_back_what_was_acknowledged() {
     if let Some(seed) = seed_from_environment() {
         let profile = Profile { verbose: true, ..Profile::of(seed) };
         eprintln!("seed {seed}: {profile:?}");
-        let (states, outcome) = run_seed(&profile);
-        assert!(outcome.is_ok(), "seed {seed}, after {states} crash states: {}", outcome.unwrap_err());
+        let (counts, outcome) = run_seed(&profile);
+        assert!(outcome.is_ok(), "seed {seed}, after {} crash states: {}", counts.states, outcome.unwrap_err());
         return;
     }
     let first = std::env::var("COREWAL_CRASH_FIRST").map_or(FIRST_SEED, |text| text.parse().unwrap());

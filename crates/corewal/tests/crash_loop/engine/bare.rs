@@ -6,7 +6,7 @@ use corewal::{Commit, Lsn, Recover, Writer};
 use fastrand::Rng;
 
 use super::check::{DIR, Session};
-use super::probe::{Probe, payload};
+use super::probe::{Trace, payload};
 use super::profile::pick;
 use super::{Outcome, ensure};
 
@@ -122,12 +122,12 @@ fn fork(session: &Session<'_>, disk: SimStorage, bounds: &Bounds, rng: &mut Rng,
 
 /// Opens with a state, and gives the one outcome that it is.
 fn compare(session: &Session<'_>, disk: &SimStorage, bounds: &Bounds) -> Outcome<Log> {
-    session.states.set(session.states.get() + 1);
+    session.count(|counts| counts.states += 1);
     let options = session.profile.options.clone().recover(Recover::Latest);
-    let opened = options.open_on(disk.clone(), DIR, |_| Probe::default());
+    let opened = options.open_on(disk.clone(), DIR, |_| Trace::default());
     let opened = opened.map_err(|error| format!("opening refuses: {error}"))?;
     let shard = &opened.shards[0];
-    let (payloads, start) = (&shard.state().payloads, shard.log().start_lsn().get());
+    let (payloads, start) = (&shard.state().0, shard.log().start_lsn().get());
     let (durable, sequence) = (shard.log().durable_lsn().get(), shard.log().sequence().get());
     ensure!(durable > bounds.durable, "LSN {} was durable, the log goes on from {durable}", bounds.durable);
     ensure!(sequence > bounds.sequence, "sequence {} was durable, the log goes on from {sequence}", bounds.sequence);

@@ -14,10 +14,31 @@ pub(crate) struct Campaign {
     pub(crate) states: u64,
 }
 
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// Crashes that were opened and compared.
+    pub(crate) states: u64,
+    /// Of these, those that opened from a checkpoint; whose checkpoint had more
+    /// than one run in some core; and whose logs had been released in part.
+    pub(crate) from_checkpoint: u64,
+    pub(crate) piled: u64,
+    pub(crate) released: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.states += other.states;
+        self.from_checkpoint += other.from_checkpoint;
+        self.piled += other.piled;
+        self.released += other.released;
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) states: u64,
+    pub(crate) counts: Counts,
     pub(crate) seeds: u64,
     pub(crate) slowest: (u64, Duration),
     pub(crate) took: Duration,
@@ -28,16 +49,22 @@ pub(crate) struct Report {
 impl Campaign {
     /// Runs seeds until the states are reached or a promise is broken.
     pub(crate) fn run(&self, profile: impl Fn(u64) -> Profile + Sync) -> Report {
+        // Every open takes large buffers and frees them. glibc gives such memory
+        // back to the kernel and faults it in again each time, until it has seen
+        // a block of nearly 32 MiB freed: then it keeps it, and a state takes a
+        // fifth of the time.
+        drop(std::hint::black_box(vec![0_u8; 31 << 20]));
         let began = Instant::now();
         let (next, states, stop) = (AtomicU64::new(self.first), AtomicU64::new(0), AtomicBool::new(false));
-        let found = Mutex::new((None::<(u64, String)>, (0, Duration::ZERO)));
+        let found = Mutex::new((None::<(u64, String)>, (0, Duration::ZERO), Counts::default()));
         let work = || {
             while !stop.load(Ordering::Relaxed) && states.load(Ordering::Relaxed) < self.states {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 let began = Instant::now();
                 let (looked_at, outcome) = run_seed(&profile(seed));
-                states.fetch_add(looked_at, Ordering::Relaxed);
+                states.fetch_add(looked_at.states, Ordering::Relaxed);
                 let mut found = found.lock().expect("a panic is caught within the seed");
+                found.2.add(looked_at);
                 if began.elapsed() > found.1.1 {
                     found.1 = (seed, began.elapsed());
                 }
@@ -55,16 +82,16 @@ impl Campaign {
                 scope.spawn(work);
             }
         });
-        let (violation, slowest) = found.into_inner().expect("the threads are done");
+        let (violation, slowest, counts) = found.into_inner().expect("the threads are done");
         let seeds = next.into_inner() - self.first;
-        Report { states: states.into_inner(), seeds, slowest, took: began.elapsed(), violation }
+        Report { counts, seeds, slowest, took: began.elapsed(), violation }
     }
 }
 
 /// Runs one seed. Gives the crash states it looked at, and a panic of the
 /// engine as the violation that it is.
-pub(crate) fn run_seed(profile: &Profile) -> (u64, Outcome) {
-    let session = Session { profile, states: 0.into() };
+pub(crate) fn run_seed(profile: &Profile) -> (Counts, Outcome) {
+    let session = Session { profile, counts: Counts::default().into() };
     let run = || match profile.workload {
         Workload::Shards | Workload::Faults => life::run(&session),
         Workload::Bare => bare::run(&session),
@@ -73,7 +100,7 @@ pub(crate) fn run_seed(profile: &Profile) -> (u64, Outcome) {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words")))
     });
-    (session.states.get(), outcome)
+    (session.counts.get(), outcome)
 }
 
 /// How many states a run looks at: `COREWAL_CRASH_STATES`, or `default`.
@@ -90,15 +117,19 @@ pub(crate) fn seed_from_environment() -> Option<u64> {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rate = self.states as f64 / self.took.as_secs_f64();
+        let rate = self.counts.states as f64 / self.took.as_secs_f64();
         write!(
             f,
-            "{} crash states of {} seeds in {:.1} s ({rate:.0}/s), the slowest seed {} took {:.2} s",
-            self.states,
+            "{} crash states of {} seeds in {:.1} s ({rate:.0}/s), the slowest seed {} took {:.2} s; \
+             {} with a checkpoint, {} with one of several runs, {} with a released log",
+            self.counts.states,
             self.seeds,
             self.took.as_secs_f64(),
             self.slowest.0,
-            self.slowest.1.as_secs_f64()
+            self.slowest.1.as_secs_f64(),
+            self.counts.from_checkpoint,
+            self.counts.piled,
+            self.counts.released
         )
     }
 }

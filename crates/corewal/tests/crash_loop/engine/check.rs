@@ -2,12 +2,15 @@
 //! or go on and crash again.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use corewal::format::{Manifest, RunId, name};
 use corewal::io::{CrashKind, SimSnapshot, SimStorage};
-use corewal::{Error, Recover};
+use corewal::{Error, Recover, verify_on};
 use fastrand::Rng;
 
+use super::campaign::Counts;
 use super::life::Life;
 use super::oracle::{Oracle, Recovered, Store};
 use super::probe::Probe;
@@ -23,8 +26,15 @@ const MAX_DEPTH: u32 = 2;
 /// What the lives of one seed share.
 pub(crate) struct Session<'p> {
     pub(crate) profile: &'p Profile,
-    /// Crashes that were opened and compared.
-    pub(crate) states: Cell<u64>,
+    pub(crate) counts: Cell<Counts>,
+}
+
+impl Session<'_> {
+    pub(crate) fn count(&self, what: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        what(&mut counts);
+        self.counts.set(counts);
+    }
 }
 
 /// The crash that made a disk.
@@ -96,6 +106,7 @@ fn fork(session: &Session<'_>, disk: SimStorage, settled: bool, oracle: &Oracle,
     match rng.u8(0..10) {
         0 => {
             drop(store);
+            verify(&disk)?;
             let again = compare(session, &disk, &after, recover, Some(&first));
             again.map_err(|error| format!("{error}\n  at the second of two opens"))
         }
@@ -142,7 +153,7 @@ pub(crate) fn open(
     oracle: &mut Oracle,
     recover: Recover,
 ) -> Outcome<Option<(Store, Recovered)>> {
-    session.states.set(session.states.get() + 1);
+    session.count(|counts| counts.states += 1);
     let mut opened = try_open(session, disk, recover);
     if opened.is_err() && session.profile.disk.capacity_bytes.is_some() {
         // Once there is room, work goes on. (Unless all of the room is taken by
@@ -158,7 +169,53 @@ pub(crate) fn open(
     session.profile.tell(|| format!("open {recover:?}: {}", store.report));
     ensure!(!(oracle.created && store.report.created), "a store that existed was created anew");
     let found = oracle.settle(&store, recover).map_err(|error| format!("{error} ({recover:?})"))?;
+    check_files(session, disk, &store)?;
     Ok(Some((store, found)))
+}
+
+/// Demands that opening left the files in order: no run but those that the
+/// manifest names, and of each log all that its checkpoints do not cover.
+fn check_files(session: &Session<'_>, disk: &SimStorage, store: &Store) -> Outcome {
+    let manifest = only_named_runs(disk)?;
+    let newest = manifest.newest().map(|newest| newest.epoch);
+    ensure!(store.report.checkpoint == newest, "the newest checkpoint is of {newest:?}: {:?}", store.report);
+    for (core, shard) in store.shards.iter().enumerate() {
+        let (start, oldest) = (shard.log().start_lsn(), manifest.checkpoints.first());
+        let covered = oldest.map_or(corewal::Lsn(0), |oldest| oldest.cores[core].lsn);
+        ensure!(start <= covered, "core {core} begins at {start}, the oldest checkpoint covers it up to {covered}");
+    }
+    session.count(|counts| {
+        counts.from_checkpoint += u64::from(newest.is_some());
+        counts.released += u64::from(store.shards.iter().any(|shard| shard.log().start_lsn().get() > 0));
+        let piled = |core: &corewal::format::CoreCheckpoint| core.runs.len() > 1;
+        counts.piled += u64::from(manifest.newest().is_some_and(|newest| newest.cores.iter().any(piled)));
+    });
+    Ok(())
+}
+
+/// Demands that the runs on the disk are those that the manifest names.
+pub(crate) fn only_named_runs(disk: &SimStorage) -> Outcome<Manifest> {
+    let dir = Path::new(DIR);
+    let bytes = disk.read_file(&dir.join(name::MANIFEST)).ok_or("there is no manifest")?;
+    let manifest = Manifest::decode(&bytes).map_err(|error| format!("the manifest: {error}"))?;
+    let parts = manifest.checkpoints.iter().flat_map(|checkpoint| &checkpoint.cores);
+    let named: BTreeSet<RunId> = parts.flat_map(|part| &part.runs).map(|run| run.run).collect();
+    let runs = dir.join(name::RUNS);
+    let files = disk.files().into_iter().filter(|path| path.starts_with(&runs));
+    let there: BTreeSet<RunId> =
+        files.filter_map(|path| name::parse_run(&path.file_name()?.to_string_lossy())).collect();
+    ensure!(named == there, "the manifest names the runs {named:?}, there are {there:?}");
+    Ok(manifest)
+}
+
+/// Demands that verifying finds nothing that matters.
+pub(crate) fn verify(disk: &SimStorage) -> Outcome {
+    let found = verify_on(disk.clone(), DIR).map_err(|error| format!("verifying: {error}"))?;
+    // In a file that is used again, a torn write may leave a whole frame and, in
+    // the rest of its last block, what stood there before.
+    let wrong: Vec<_> = found.findings.iter().filter(|finding| finding.kind != "padding").collect();
+    ensure!(wrong.is_empty(), "verifying finds {wrong:?}");
+    Ok(())
 }
 
 pub(crate) fn try_open(session: &Session<'_>, disk: &SimStorage, recover: Recover) -> corewal::Result<Store> {

@@ -9,7 +9,7 @@ use corewal::io::{Fault, FaultKind, OperationKind, SimStorage};
 use corewal::{Commit, Epoch, Error, Recover, Shard, TimestampNs};
 use fastrand::Rng;
 
-use super::check::{self, BALLAST, Session, crash_at_each};
+use super::check::{self, BALLAST, Session, crash_at_each, only_named_runs, verify};
 use super::oracle::{Edit, NUMBER, Oracle, Point, Store};
 use super::probe::{Probe, payload};
 use super::profile::pick;
@@ -36,6 +36,7 @@ pub(crate) struct Life<'s> {
     /// By core: commits that are not durable yet.
     tickets: Vec<Tickets>,
     ticket_rng: Rng,
+    checkpoint_rng: Rng,
     /// Payloads are numbered.
     next_payload: u64,
 }
@@ -84,6 +85,7 @@ impl<'s> Life<'s> {
             store: Some(store),
             oracle,
             ticket_rng: rng.clone(),
+            checkpoint_rng: Rng::with_seed(rng.clone().u64(..)),
             rng,
             depth,
             keys,
@@ -109,9 +111,14 @@ impl<'s> Life<'s> {
             if !outcome.map_err(|error| format!("{error}\n  in operation {number} (depth {})", self.depth))? {
                 return Ok(());
             }
+            let outcome = self.see_to_checkpoints();
+            outcome.map_err(|error| format!("{error}\n  behind operation {number} (depth {})", self.depth))?;
         }
         let last = self.disk.snapshot();
-        crash_at_each(self.session, &[last], &self.oracle, &mut self.rng, self.depth, 1)
+        crash_at_each(self.session, &[last], &self.oracle, &mut self.rng, self.depth, 1)?;
+        self.store = None;
+        self.disk.clear_faults();
+        verify(&self.disk)
     }
 
     /// One operation. `false` if the disk is too full to go on.
@@ -219,7 +226,7 @@ impl<'s> Life<'s> {
     }
 
     fn edit(&mut self, core: usize) -> Outcome {
-        if self.keys[core].is_empty() || self.rng.u8(0..8) == 0 {
+        if self.rng.u8(..) < self.session.profile.payloads {
             self.next_payload += 1;
             let (id, len) = (self.next_payload, self.rng.usize(8..3000));
             let bytes = payload(id, len);
@@ -230,6 +237,9 @@ impl<'s> Life<'s> {
                 |life, _| life.remember(core, Edit::Payload(id)),
             );
         }
+        if self.keys[core].is_empty() {
+            return self.commit(core);
+        }
         let key = pick(&mut self.rng, &self.keys[core]).clone();
         if self.rng.u8(0..6) == 0 {
             let edit = Edit::Delete(key.clone());
@@ -238,6 +248,10 @@ impl<'s> Life<'s> {
         // Now and then one that no pooled buffer holds.
         let len = if self.rng.u8(0..12) == 0 { self.rng.usize(4000..9000) } else { self.rng.usize(0..1500) };
         let value = vec![self.rng.u8(..); len];
+        self.put(core, key, value)
+    }
+
+    fn put(&mut self, core: usize, key: Vec<u8>, value: Vec<u8>) -> Outcome {
         let edit = Edit::Put(key.clone(), value.clone());
         self.act(core, "put", |shard| shard.put(&key, &value), |life, _| life.remember(core, edit))
     }
@@ -425,6 +439,126 @@ impl<'s> Life<'s> {
         let last = self.disk.snapshot();
         crash_at_each(self.session, &[last], &self.oracle, &mut self.rng, self.depth, 1)?;
         Ok(true)
+    }
+
+    /// Makes a checkpoint now and then, apart from those that come on their own.
+    fn see_to_checkpoints(&mut self) -> Outcome {
+        if !self.session.profile.checkpoints {
+            return Ok(());
+        }
+        match self.checkpoint_rng.u8(0..64) {
+            // In the first life alone: it has many steps.
+            0 | 1 if self.depth == 0 => self.fill(),
+            2..7 => self.checkpoint(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets all keys to long values, all in one epoch: what comes after is
+    /// little beside it, so runs pile up before they are merged.
+    fn fill(&mut self) -> Outcome {
+        for core in 0..self.keys.len() {
+            for key in self.keys[core].clone() {
+                if self.open().shards[core].is_parked() || self.latched[core] {
+                    break;
+                }
+                let len = self.checkpoint_rng.usize(1000..5000);
+                let value = vec![self.checkpoint_rng.u8(..); len];
+                self.put(core, key, value)?;
+            }
+        }
+        self.round()?;
+        self.checkpoint()
+    }
+
+    /// Ends an epoch on all cores that can, durably.
+    fn round(&mut self) -> Outcome {
+        for core in 0..self.keys.len() {
+            if self.open().shards[core].log().batch_open() {
+                self.commit(core)?;
+            }
+        }
+        self.end_epoch()?;
+        for core in 0..self.keys.len() {
+            while !self.markers[core].is_empty() {
+                self.deliver_marker(core)?;
+            }
+            if !self.open().shards[core].is_parked() {
+                self.plain(core, "sync", |shard| shard.sync().map(drop))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn logs(&self) -> Vec<String> {
+        self.open().shards.iter().map(|shard| format!("{:?}", shard.log())).collect()
+    }
+
+    /// Makes a checkpoint, which may fail, and then changes nothing.
+    fn checkpoint(&mut self) -> Outcome {
+        let faults = self.session.profile.workload == Workload::Faults;
+        let planted = faults && self.checkpoint_rng.bool();
+        if planted {
+            self.plant_checkpoint_fault();
+        }
+        let (logs, before) = (self.logs(), self.open().store.checkpoint_status());
+        let made = self.open().store.checkpoint();
+        let status = self.open().store.checkpoint_status();
+        self.session.profile.tell(|| {
+            format!("{:depth$}checkpoint: {made:?}, step {}", "", self.disk.step(), depth = self.depth as usize)
+        });
+        if planted && self.checkpoint_rng.u8(0..4) > 0 {
+            self.disk.clear_faults();
+        }
+        ensure!(logs == self.logs(), "a checkpoint moved the logs from {logs:?} to {:?}", self.logs());
+        let complete = self.open().store.complete_epoch();
+        match made {
+            Ok(Some(made)) => {
+                ensure!(made.epoch == complete && status.epoch == complete, "{complete} is complete: {made:?}");
+                let counts = made.epoch > before.epoch && status.made == before.made + 1;
+                ensure!(counts && (faults || status.error.is_none()), "{made:?} after {before:?}: {status:?}");
+                if status.error.is_none() {
+                    only_named_runs(&self.disk)?;
+                }
+            }
+            Ok(None) => ensure!(before.epoch == complete, "no checkpoint of {complete}: {before:?}"),
+            Err(error) => {
+                let kept = status.epoch == before.epoch && status.made == before.made;
+                ensure!(kept, "a checkpoint that failed ({error}) was made: {status:?}");
+                ensure!(status.error == Some(error.to_string()), "{error}, but {status:?}");
+                let refused = matches!(error, Error::NotFoldable) && self.oracle.has_payloads(complete.get());
+                let failed = faults && matches!(error, Error::Io { .. });
+                ensure!(refused || failed, "a checkpoint fails: {error}");
+            }
+        }
+        self.crash_now("checkpoint")?;
+        self.oracle.observe(self.store.as_ref().expect("the store is open"))
+    }
+
+    /// A fault that a checkpoint may meet.
+    fn plant_checkpoint_fault(&mut self) {
+        let rng = &mut self.checkpoint_rng;
+        let (on, skip) = match rng.u8(0..10) {
+            0 => (OperationKind::Create, 4),
+            1 | 2 => (OperationKind::Rename, 2),
+            3 => (OperationKind::Remove, 4),
+            4 => (OperationKind::SetLen, 2),
+            5 => (OperationKind::SyncDir, 3),
+            6 => (OperationKind::Settle, 5),
+            7 => (OperationKind::Write, 6),
+            8 => (*pick(rng, &[OperationKind::Read, OperationKind::Open, OperationKind::List]), 20),
+            _ => (OperationKind::Any, 60),
+        };
+        let failed_syncs =
+            [FaultKind::FailedSyncPagesDropped, FaultKind::FailedSyncPagesKept, FaultKind::FailedSyncHalf];
+        let kind = match on {
+            OperationKind::Settle => *pick(rng, &failed_syncs),
+            OperationKind::Write => *pick(rng, &[FaultKind::Error(5), FaultKind::Error(28), FaultKind::ShortWrite]),
+            _ => *pick(rng, &[FaultKind::Error(5), FaultKind::Error(28)]),
+        };
+        let fault = Fault { on, skip: rng.u64(0..skip), kind, sticky: rng.u8(0..8) == 0 };
+        self.session.profile.tell(|| format!("plant {fault:?} for a checkpoint"));
+        self.disk.inject(fault);
     }
 
     fn plant_fault(&mut self) {

@@ -95,6 +95,8 @@ pub(crate) struct Oracle {
     pub(crate) cores: Vec<CoreOracle>,
     /// The newest epoch that the store said was complete.
     pub(crate) complete: u64,
+    /// Epoch of the newest checkpoint that the store said was made.
+    pub(crate) checkpoint: u64,
     /// `open` has returned once.
     pub(crate) created: bool,
 }
@@ -108,7 +110,7 @@ pub(crate) struct Recovered {
 
 impl Oracle {
     pub(crate) fn new(cores: u16) -> Self {
-        Self { cores: (0..cores).map(|_| CoreOracle::new()).collect(), complete: 0, created: false }
+        Self { cores: (0..cores).map(|_| CoreOracle::new()).collect(), complete: 0, checkpoint: 0, created: false }
     }
 
     /// Takes in what the store says is durable and complete, once an operation
@@ -120,7 +122,17 @@ impl Oracle {
         let complete = store.store.complete_epoch().get();
         ensure!(complete >= self.complete, "the complete epoch went back from {} to {complete}", self.complete);
         self.complete = complete;
+        let checkpoint = store.store.checkpoint_status().epoch.get();
+        ensure!(checkpoint >= self.checkpoint, "the checkpoint of {} became one of {checkpoint}", self.checkpoint);
+        ensure!(checkpoint <= complete, "a checkpoint of epoch {checkpoint}, but {complete} is complete");
+        self.checkpoint = checkpoint;
         Ok(())
+    }
+
+    /// Whether there are payloads up to the end of `epoch`.
+    pub(crate) fn has_payloads(&self, epoch: u64) -> bool {
+        let mut points = self.cores.iter().flat_map(|core| &core.points);
+        points.any(|point| point.epoch <= epoch && !point.payloads.is_empty())
     }
 
     /// An open that goes back to this epoch is under way: of each core it may
@@ -139,6 +151,10 @@ impl Oracle {
         for (number, core) in self.cores.iter().enumerate() {
             ensure!(core.may_have_ended(epoch), "recovery calls epoch {epoch} complete, core {number} never ended it");
         }
+        let (notes, checkpoint) = (&store.report.notes, store.report.checkpoint.map_or(0, corewal::Epoch::get));
+        ensure!(notes.is_empty(), "no crash does this: {notes:?}");
+        ensure!(checkpoint >= self.checkpoint, "checkpoint {} was made, {checkpoint} is there", self.checkpoint);
+        ensure!(checkpoint <= epoch, "a checkpoint of epoch {checkpoint}, but {epoch} is complete");
         let live = store.store.complete_epoch().get();
         ensure!(live == epoch, "the report says epoch {epoch} is complete, the store {live}");
         ensure!(store.shards.len() == self.cores.len(), "{} shards", store.shards.len());
@@ -148,7 +164,7 @@ impl Oracle {
                 core.settle(shard, recover, epoch).map_err(|error| format!("core {}: {error}", shard.core()))?;
             numbers.push(found);
         }
-        self.complete = epoch;
+        (self.complete, self.checkpoint) = (epoch, checkpoint);
         self.created = true;
         let current: BTreeSet<u64> = store.shards.iter().map(|shard| shard.log().epoch().get()).collect();
         ensure!(current.len() == 1, "the cores go on in different epochs: {current:?}");

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use corewal::{Change, Keyed, State};
 
-/// Keys and values, and every payload in its order.
+/// Keys and values, and every payload in its order. (A log with payloads is
+/// never folded.)
 #[derive(Debug, Default)]
 pub(crate) struct Probe {
     pub(crate) keyed: Keyed,
@@ -12,11 +13,25 @@ pub(crate) struct Probe {
 }
 
 impl State for Probe {
+    const FOLDS: bool = true;
+
     fn apply(&mut self, change: Change<'_>) {
         if let Change::Payload(bytes) = change {
             self.payloads.push(payload_id(bytes));
         }
         self.keyed.apply(change);
+    }
+}
+
+/// Payloads alone, in a state of a kind that is never folded.
+#[derive(Debug, Default)]
+pub(crate) struct Trace(pub(crate) Vec<u64>);
+
+impl State for Trace {
+    fn apply(&mut self, change: Change<'_>) {
+        if let Change::Payload(bytes) = change {
+            self.0.push(payload_id(bytes));
+        }
     }
 }
 

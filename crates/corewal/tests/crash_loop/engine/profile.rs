@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::io::{SimOptions, SimStorage};
-use corewal::{GroupCommit, LogId, ManualClock, Options, Recover, TimestampNs};
+use corewal::{Checkpoints, GroupCommit, LogId, ManualClock, Options, Recover, TimestampNs};
 use fastrand::Rng;
 
 /// What kind of workload a seed runs.
@@ -32,6 +32,11 @@ pub(crate) struct Profile {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) disk: SimOptions,
     pub(crate) operations: usize,
+    /// How often payloads stand in the place of keys, in 256: a log that holds
+    /// any gets no checkpoint.
+    pub(crate) payloads: u8,
+    /// Whether checkpoints are asked for.
+    pub(crate) checkpoints: bool,
     pub(crate) verbose: bool,
 }
 
@@ -50,6 +55,7 @@ impl Profile {
         let cores = if workload == Workload::Bare { 1 } else { *pick(&mut rng, &[1, 2, 2, 2, 3, 4]) };
         let buffer_bytes = *pick(&mut rng, &[4096, 4096, 8192]);
         let segment_bytes = buffer_bytes as u64 * *pick(&mut rng, &[4, 4, 5, 8]);
+        let (payloads, checkpoints, policy) = checkpoints(seed, segment_bytes);
         let clock = Arc::new(ManualClock::new(TimestampNs(1_000_000)));
         let options = Options::new()
             .cores(cores)
@@ -59,6 +65,7 @@ impl Profile {
             .log_id(LogId([rng.u8(..); 16]))
             .clock(clock.clone())
             .group_commit(group_commit(seed))
+            .checkpoints(policy)
             .single_threaded();
         let capacity = 60_000 + u64::from(cores) * 30_000;
         let full_disk = workload == Workload::Faults && rng.u8(0..4) == 0;
@@ -74,6 +81,8 @@ impl Profile {
             clock,
             disk,
             operations: rng.usize(30..=90),
+            payloads,
+            checkpoints,
             verbose: false,
         }
     }
@@ -87,6 +96,27 @@ impl Profile {
         if self.verbose {
             eprintln!("{}", what());
         }
+    }
+}
+
+/// How many payloads there are, whether checkpoints are asked for, and when
+/// they come on their own. (Drawn apart, as below.)
+fn checkpoints(seed: u64, segment_bytes: u64) -> (u8, bool, Checkpoints) {
+    let mut rng = Rng::with_seed(seed ^ 0x0066_6f6c_6473);
+    let policy = match rng.u8(0..8) {
+        0..4 => Checkpoints::manual(),
+        4..7 => Checkpoints::manual().bytes(rng.u64(1..4 * segment_bytes)),
+        _ => Checkpoints::manual().every(Duration::from_nanos(rng.u64(0..1_000_000))),
+    };
+    let policy = policy.keep(*pick(&mut rng, &[1, 1, 2, 3]));
+    let policy = if rng.u8(0..4) == 0 { policy.keep_for(Duration::from_nanos(rng.u64(0..1_000_000))) } else { policy };
+    match rng.u8(0..8) {
+        // As it always was: no checkpoints, or asked for and refused.
+        0 => (32, false, Checkpoints::manual()),
+        1 => (32, true, policy),
+        // Refused sooner or later.
+        2 => (2, true, policy),
+        _ => (0, true, policy),
     }
 }
 
