@@ -136,7 +136,7 @@ impl Verification {
         for checkpoint in &manifest.checkpoints {
             for (core, part) in checkpoint.cores.iter().enumerate() {
                 let core = CoreId(u16::try_from(core).expect("at most 1,024 cores"));
-                let log = LogIdentity::of(&manifest, core);
+                let log = LogIdentity::of(manifest, core);
                 for &run in &part.runs {
                     if !seen.insert(run.run) {
                         continue;

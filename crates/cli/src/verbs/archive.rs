@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use corewal::{Error, LogId, Reader};
+use corewal::{Checkpoints, Error, LogId, Reader};
 use corewal_archive::{Archive, Finding, Options, store};
 use serde_json::{Value, json};
 
@@ -20,8 +20,14 @@ pub(super) fn run(common: &Common, verb: &args::Archive) -> Result<Exit, Failure
     Ok(exit)
 }
 
-/// Opens the archive at a URL.
+/// Opens an archive to look at: unlike one to push to, it has to be there.
 pub(super) fn open(url: &str) -> Result<Archive, Failure> {
+    let path = url.strip_prefix("file://").unwrap_or(url);
+    if !path.contains("://") && !std::path::Path::new(path).is_dir() {
+        return Err(Failure::data(format!(
+            "there is no archive at {path}: push a store there first, with corewal archive push"
+        )));
+    }
     Ok(Archive::open(url, Options::default())?)
 }
 
@@ -53,8 +59,18 @@ fn meant(common: &Common, archive: &Archive, place: &ArchivePlace) -> Result<Log
 }
 
 fn push(common: &Common, args: &ArchivePush) -> Result<(Exit, String), Failure> {
-    let log_id = Reader::open(&common.dir)?.info()?.log_id;
-    let archive = open(&args.to)?;
+    let info = Reader::open(&common.dir)?.info()?;
+    let log_id = info.log_id;
+    if !info.live {
+        // What stands in the last segments goes along by way of a checkpoint;
+        // those there are stay.
+        let policy = Checkpoints::manual().keep(info.checkpoints.len() + 1);
+        match corewal::checkpoint(&common.dir, policy) {
+            Ok(_) | Err(Error::NotFoldable) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let archive = Archive::open(&args.to, Options::default())?;
     let mut owner = store::own(&archive, &args.to, &common.dir, log_id, args.force)?;
     let pushed = store::push(&mut owner, &args.to, &common.dir)?;
     let output = if common.json {

@@ -76,7 +76,10 @@ impl World {
     /// split at spaces.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corewal"));
-        command.current_dir(self.dir.path()).args(line.split_whitespace()).args(["--dir", "store"]);
+        command.current_dir(self.dir.path()).args(line.split_whitespace());
+        if !line.contains("--dir ") {
+            command.args(["--dir", "store"]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
