@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use corewal_format::{Epoch, LogId};
+use corewal_format::{Epoch, LogId, name};
 use futures_util::StreamExt as _;
 
 use crate::bucket::Bucket;
@@ -25,7 +25,7 @@ use crate::source::file_error;
 use crate::types::{Lineage, Term};
 
 /// Says that a directory is the work of a restore, and is locked by it.
-const MARKER: &str = ".corewal-restore";
+const MARKER: &str = name::RESTORE_MARK;
 
 /// How often a restore begins anew when the archive moves on under it.
 const MOST_TRIES: usize = 5;
@@ -151,7 +151,8 @@ impl Work {
                 // Somebody's directory that only happens to have this name is
                 // not ours to clear.
                 let empty = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
-                let ours = fs::read_to_string(&marker_path).is_ok_and(|text| text == format!("{log}\n"));
+                // A try that died while it wrote the mark left the beginning.
+                let ours = fs::read_to_string(&marker_path).is_ok_and(|text| format!("{log}\n").starts_with(&text));
                 if !empty && !ours {
                     return Err(Error::NotEmpty { path: dir });
                 }
@@ -250,13 +251,16 @@ impl Work {
         let dir = &self.dir;
         sync_tree(dir)?;
         complete(dir, restored).map_err(|error| file_error("complete", dir, error))?;
-        let marker = dir.join(MARKER);
-        fs::remove_file(&marker).map_err(|error| file_error("remove", &marker, error))?;
         sync_tree(dir)?;
         // An empty directory of that name is replaced.
         fs::rename(dir, target).map_err(|error| file_error("rename", dir, error))?;
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync_dir(parent)
+        sync_dir(parent)?;
+        // Last: without it, a try that died here could not be told from
+        // somebody's directory. Left behind, it does no harm.
+        let marker = target.join(MARKER);
+        fs::remove_file(&marker).map_err(|error| file_error("remove", &marker, error))?;
+        sync_dir(target)
     }
 }
 

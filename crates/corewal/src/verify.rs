@@ -284,8 +284,15 @@ impl Verification {
         let list = |dir: &Path| layout.storage.list(dir).map_err(|error| Error::io("list", dir, error));
         for entry in list(&layout.dir)? {
             let ours = match entry.kind {
-                EntryKind::File => [name::LOCK, name::MANIFEST, name::MANIFEST_OLD, name::MANIFEST_NEW, name::ARCHIVE]
-                    .contains(&entry.name.as_str()),
+                EntryKind::File => [
+                    name::LOCK,
+                    name::MANIFEST,
+                    name::MANIFEST_OLD,
+                    name::MANIFEST_NEW,
+                    name::ARCHIVE,
+                    name::RESTORE_MARK,
+                ]
+                .contains(&entry.name.as_str()),
                 EntryKind::Directory => {
                     // Of an earlier generation an empty directory stays.
                     name::parse_core_dir(&entry.name).is_some_and(|(core, generation)| {

@@ -30,6 +30,8 @@ pub const MANIFEST_NEW: &str = "MANIFEST.new";
 pub const MANIFEST_OLD: &str = "MANIFEST.old";
 /// Name of the file in which a store remembers its archives.
 pub const ARCHIVE: &str = "ARCHIVE";
+/// Name of the file that says that a directory is the work of a restore.
+pub const RESTORE_MARK: &str = ".corewal-restore";
 /// Name of the directory of runs.
 pub const RUNS: &str = "runs";
 
