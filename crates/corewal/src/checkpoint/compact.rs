@@ -28,6 +28,11 @@ impl<S: Storage> Checkpointer<S> {
     ///
     /// After an error the checkpoint stands, compacted in part.
     pub(crate) fn compact(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) -> Result<()> {
+        let merged = self.merge(made, stop);
+        self.or_clear(merged)
+    }
+
+    fn merge(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) -> Result<()> {
         for index in 0..self.cores.len() {
             let runs = &self.manifest.newest().expect("just made").cores[index].runs;
             match compaction(runs) {

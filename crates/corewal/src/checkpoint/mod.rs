@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::planted::Planted;
-use crate::recovery::write_manifest;
+use crate::recovery::{prepare_manifest, replace_manifest};
 use crate::scan::{DeadRanges, LogIdentity};
 
 use fold::Progressed;
@@ -40,7 +40,7 @@ pub(crate) use source::{Merge, check_whole};
 use crate::commit::Progress;
 
 /// A checkpoint that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointMade {
     /// Its number.
     pub number: u64,
@@ -59,7 +59,7 @@ pub struct CheckpointMade {
 const BATCH_BYTES: usize = 64 << 20;
 
 /// Size of a run of the base, in bytes.
-const RUN_BYTES: u64 = 32 << 20;
+pub(crate) const RUN_BYTES: u64 = 32 << 20;
 
 fn core_id(index: usize) -> CoreId {
     CoreId(u16::try_from(index).expect("at most 1,024 cores"))
@@ -111,6 +111,8 @@ pub(crate) struct Checkpointer<S: Storage> {
     batch_bytes: usize,
     run_bytes: u64,
     next_number: u64,
+    /// Which manifest counts is not known, so the runs of both have to stay.
+    in_doubt: bool,
 }
 
 impl<S: Storage> std::fmt::Debug for Checkpointer<S> {
@@ -138,7 +140,19 @@ impl<S: Storage> Checkpointer<S> {
         let segment = usize::try_from(segment_bytes).unwrap_or(usize::MAX);
         let batch_bytes = segment.saturating_mul(4).min(BATCH_BYTES);
         let run_bytes = segment_bytes.min(RUN_BYTES);
-        Ok(Self { layout, clock, policy, manifest, cores, next_run, planted, batch_bytes, run_bytes, next_number })
+        Ok(Self {
+            layout,
+            clock,
+            policy,
+            manifest,
+            cores,
+            next_run,
+            planted,
+            batch_bytes,
+            run_bytes,
+            next_number,
+            in_doubt: false,
+        })
     }
 
     fn context<'s>(&self, epoch: Epoch, stop: &'s AtomicBool) -> Context<'s, S> {
@@ -182,7 +196,8 @@ impl<S: Storage> Checkpointer<S> {
         }
         let context = self.context(epoch, stop);
         let time = context.stamp.time;
-        let (cores, progress, folded) = self.fold_all(&context, epoch, durable)?;
+        let folded = self.fold_all(&context, epoch, durable);
+        let (cores, progress, folded) = self.or_clear(folded)?;
         let number = self.next_number;
         self.next_number += 1;
         let mut checkpoints = self.manifest.checkpoints.clone();
@@ -203,13 +218,36 @@ impl<S: Storage> Checkpointer<S> {
         if self.planted.runs_removed_early() {
             remove_litter(&self.layout, &manifest)?;
         }
-        let written = write_manifest(&self.layout, &manifest, Some(&self.manifest));
+        let prepared = prepare_manifest(&self.layout, &manifest);
+        self.or_clear(prepared)?;
         // Which of the two counts after an error is not known: the number is
         // not given again, and both keep their runs.
+        self.in_doubt = true;
+        let written = replace_manifest(&self.layout, &manifest, Some(&self.manifest));
         self.manifest.number = manifest.number;
         written?;
+        self.in_doubt = false;
         self.manifest = manifest;
         remove_litter(&self.layout, &self.manifest)
+    }
+
+    /// After an error removes what was written in vain: it takes space that may
+    /// be what was wanting.
+    fn or_clear<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() && !self.in_doubt {
+            // If it cannot be removed, the next checkpoint does it.
+            let _ = remove_litter(&self.layout, &self.manifest);
+        }
+        result
+    }
+
+    /// Bytes of runs that the next checkpoint may have to merge: changes, or all
+    /// where the runs of older checkpoints are kept beside.
+    fn to_merge(&self) -> u64 {
+        let only = self.policy.keep == 1 && self.policy.keep_for.is_zero();
+        let cores = self.manifest.newest().map_or(&[][..], |newest| &newest.cores);
+        let runs = cores.iter().flat_map(|core| &core.runs).filter(|run| !only || run.level == 0);
+        runs.map(|run| run.bytes).sum()
     }
 
     /// Folds the log of each core. Gives its part of the checkpoint, offsets and
@@ -260,7 +298,7 @@ pub(crate) fn named_runs(manifest: &Manifest) -> BTreeSet<RunId> {
 pub(crate) fn remove_litter<S: Storage>(layout: &Layout<S>, manifest: &Manifest) -> Result<()> {
     let named = named_runs(manifest);
     for run in layout.list_runs()?.into_iter().filter(|run| !named.contains(run)) {
-        layout.remove_if_there(&layout.run(run))?;
+        layout.discard_run(run)?;
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ impl<S: Storage> Checkpointer<S> {
         for core in (0..cores).map(CoreId) {
             create_dir(&layout, &layout.core_dir(core))?;
             let segment = SegmentId(0);
-            let first = create_segment(&layout, log(core), Want { segment, base_lsn: base, capacity: FIRST_BYTES })?;
+            let first = create_segment(&layout, log(core), Want::exactly(segment, base, FIRST_BYTES))?;
             let frame = LoneFrame {
                 epoch: newest.epoch.next(),
                 sequence: Sequence(0),
