@@ -190,7 +190,7 @@ impl Options {
     /// kept free. Segments are made small enough for several to fit: at most a
     /// sixteenth of the budget, divided by the cores.
     ///
-    /// It must hold eight of the smallest segments a core (8 MiB, with the
+    /// It must hold eight of the smallest segments a core (4 MiB, with the
     /// default sizes), or opening says [`Error::BadOption`]. A store that
     /// already takes more opens, and says so when it needs a segment.
     #[must_use]

@@ -305,7 +305,7 @@ pub(crate) fn is_full_disk(error: &Error) -> bool {
 /// (rename(2)), so one of them may be a segment of the log.
 pub(crate) fn remove_spares<S: Storage>(layout: &Layout<S>, core: CoreId) -> Result<()> {
     for number in layout.list_spares(core)? {
-        layout.remove_if_there(&layout.spare(core, number))?;
+        layout.discard_segment(&layout.spare(core, number))?;
     }
     Ok(())
 }

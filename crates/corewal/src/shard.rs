@@ -461,33 +461,37 @@ impl<T: State, S: Storage> Shard<T, S> {
 
     #[inline]
     fn append_parked(&mut self, append: impl Fn(&mut Writer<S>) -> Result<Lsn>) -> Result<Lsn> {
-        let mut freed = false;
+        let mut tried = false;
         loop {
             match append(&mut self.writer) {
                 Err(error) if error.is_full() => self.make_room()?,
-                // Once: what is freed may not be enough, or not be ours.
-                Err(error) if error.is_out_of_space() && !freed && self.free_space()? => freed = true,
+                // Once: what is freed may not be enough, or not be ours. Where
+                // nothing is, others may have freed some since it was tried.
+                Err(error) if error.is_out_of_space() && !tried => {
+                    tried = true;
+                    self.free_space()?;
+                }
                 other => return other,
             }
         }
     }
 
-    /// Frees what a checkpoint covers, one that is made for it if it can be;
-    /// whether there was anything. Waits for the disk.
+    /// Frees what a checkpoint covers, one that is made for it if it can be.
+    /// Waits for the disk.
     #[cold]
-    fn free_space(&mut self) -> Result<bool> {
+    fn free_space(&mut self) -> Result<()> {
         // Behind the record that it is parked nothing may follow.
-        if self.parked {
-            return Ok(false);
+        if self.parked || self.release_now()? {
+            return Ok(());
         }
-        if self.release_now()? {
-            return Ok(true);
+        if let Some(keeper) = &self.keeper {
+            keeper.relieve();
+            self.release_now()?;
         }
-        let Some(keeper) = &self.keeper else { return Ok(false) };
-        keeper.relieve();
-        self.release_now()
+        Ok(())
     }
 
+    /// Whether there was anything to release.
     fn release_now(&mut self) -> Result<bool> {
         let floor = self.board.floor(self.writer.core());
         match self.writer.release_now(floor) {

@@ -13,6 +13,7 @@ use crate::durable::DurableLsn;
 use crate::epochs::EpochBoard;
 use crate::error::{Error, Result};
 use crate::parallel;
+use crate::segments::is_full_disk;
 use crate::space::Space;
 
 /// How the checkpoints of a store are getting on.
@@ -26,7 +27,8 @@ pub struct CheckpointStatus {
     pub written: u64,
     /// Bytes of log that the newest does not cover, over all cores.
     pub behind: u64,
-    /// Why the last try failed, if it did. It is tried again.
+    /// Why the last try failed, if it did, or why runs could not be merged
+    /// behind it. It is tried again.
     pub error: Option<String>,
 }
 
@@ -242,6 +244,7 @@ impl<S: Storage> Shared<S> {
         let mut made = maker.make(epoch, &durable, &self.stop);
         // The segments go before runs are merged, which can take longer.
         self.note(&maker);
+        let mut put_off = None;
         // Without space for it runs are merged once the segments have gone.
         let owed = self.owed.load(Ordering::Relaxed);
         if let Ok(new) = &mut made
@@ -252,8 +255,10 @@ impl<S: Storage> Shared<S> {
             let mut none = CheckpointMade::default();
             let merged = if fits { maker.compact(new.as_mut().unwrap_or(&mut none), &self.stop) } else { Ok(()) };
             self.owed.store(!fits || merged.is_err(), Ordering::Relaxed);
-            if let Err(error) = merged {
-                made = Err(error);
+            match merged {
+                Err(error) if is_full_disk(&error) => put_off = Some(error.to_string()),
+                Err(error) => made = Err(error),
+                Ok(()) => {}
             }
             self.space.set_merging(maker.to_merge());
         }
@@ -262,7 +267,7 @@ impl<S: Storage> Shared<S> {
             Ok(made) => {
                 status.made += u64::from(made.is_some());
                 status.written += made.map_or(0, |made| made.written);
-                status.error = None;
+                status.error = put_off;
                 self.not_before.store(0, Ordering::Relaxed);
             }
             Err(error) => {
