@@ -172,6 +172,9 @@ pub(crate) struct Supply<S: Storage> {
     released: Vec<SegmentId>,
     /// The size of the smallest segment, in bytes, for want of space.
     least: u64,
+    /// Segments were given back since it was asked for: if it could not be made,
+    /// the reason may be gone.
+    given_back: bool,
     /// The writer cannot go on without the next segment.
     missed: bool,
 }
@@ -193,7 +196,16 @@ impl<S: Storage> Supply<S> {
         let mailbox = Arc::new(Mailbox::new());
         let next = ready.map_or(Next::Wanted(want), Next::Ready);
         let least = want.least;
-        Self { least, crew, workshop: Arc::new(workshop), mailbox, next, released: Vec::new(), missed: false }
+        Self {
+            least,
+            crew,
+            workshop: Arc::new(workshop),
+            mailbox,
+            next,
+            released: Vec::new(),
+            given_back: false,
+            missed: false,
+        }
     }
 
     /// The next segment, with `capacity` bytes at least. `None` while it is not
@@ -220,14 +232,14 @@ impl<S: Storage> Supply<S> {
                 let mut want = *want;
                 want.hold(capacity);
                 match std::mem::replace(&mut self.next, Next::Wanted(want)) {
-                    Next::Failed(_, error) if missed => Err(error),
+                    Next::Failed(_, error) if missed && !std::mem::take(&mut self.given_back) => Err(error),
                     // It failed when nobody needed it: the reason may be gone.
                     _ => Ok(None),
                 }
             }
             Next::Making(_) => Ok(None),
             Next::Ready(_) => {
-                self.missed = false;
+                (self.missed, self.given_back) = (false, false);
                 let Next::Ready(segment) = &self.next else { unreachable!("matched above") };
                 Ok(Some(segment))
             }
@@ -262,6 +274,7 @@ impl<S: Storage> Supply<S> {
     /// Gives the files of released segments back.
     pub(crate) fn give_back(&mut self, segments: impl Iterator<Item = SegmentId>) {
         self.released.extend(segments);
+        self.given_back = true;
     }
 
     /// What went wrong with files that were given back.
