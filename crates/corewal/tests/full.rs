@@ -154,8 +154,9 @@ fn on_a_full_file_system_work_goes_on_once_others_free_space() {
 #[test]
 fn on_a_full_file_system_a_checkpoint_frees_what_it_covers() {
     // A little is left that no segment fits in.
-    let disk = disk_of((1 << 20) + 60_000);
-    let mut store = open(options().cores(1), &disk, Path::new(DIR));
+    let disk = disk_of((1 << 20) + 110_000);
+    let options = || options().cores(1).segment_bytes(131_072);
+    let mut store = open(options(), &disk, Path::new(DIR));
     let mut number = 0;
     for round in 0..4 {
         let (puts, error) = fill(&mut store, number, 200);
@@ -167,7 +168,7 @@ fn on_a_full_file_system_a_checkpoint_frees_what_it_covers() {
     end_epoch(&mut store);
     let expected = data(&store);
     drop(store);
-    assert_eq!(data(&open(options().cores(1), &disk, Path::new(DIR))), expected);
+    assert_eq!(data(&open(options(), &disk, Path::new(DIR))), expected);
 }
 
 #[test]
