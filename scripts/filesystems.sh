@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Kills a writing process again and again on every file system that can be had
+# Fills small file systems with a store, and kills it there. Then
+# kills a writing process again and again on every file system that can be had
 # here, by every way of writing, and checks every promise after each opening.
 #
 #   scripts/filesystems.sh [KILLS]     kills each, 30 unless told
@@ -35,6 +36,37 @@ torture() { # name, directory
         fi
     done
 }
+
+# A file system of 64 MiB is filled by a store with a budget and without one,
+# which has to go on once there is space, and is killed when full.
+fill() { # name, directory
+    if COREWAL_SMALL_FS="$2" cargo test --release --quiet -p corewal --test full -- --ignored --test-threads 1 >"$work/err" 2>&1; then
+        echo "$1: filled, nothing lost"
+    else
+        echo "$1: BROKEN when full: $(grep -m1 -A2 panicked "$work/err")"
+        broken=1
+    fi
+}
+if [ "$(id -u)" = 0 ]; then
+    for kind in tmpfs ext4; do
+        mkdir "$work/small-$kind"
+        case $kind in
+        tmpfs) mount -t tmpfs -o size=64m none "$work/small-$kind" 2>"$work/err" ;;
+        ext4)
+            truncate -s 64M "$work/small-$kind.img"
+            mkfs.ext4 -q "$work/small-$kind.img" >/dev/null 2>"$work/err" &&
+                mount -o loop "$work/small-$kind.img" "$work/small-$kind" 2>"$work/err"
+            ;;
+        esac || {
+            echo "small $kind: left out, $(head -1 "$work/err")"
+            continue
+        }
+        mounted+=("$work/small-$kind")
+        fill "small $kind" "$work/small-$kind"
+    done
+else
+    echo "small file systems: left out, mounting takes root"
+fi
 
 mkdir "$work/here"
 torture "$(stat -f -c %T "$work")" "$work/here"

@@ -59,6 +59,19 @@ pub enum Error {
     /// [`wait`](crate::Writer::wait), then append again. Polling does as well,
     /// but for a segment no descriptor becomes readable.
     Full,
+    /// There is no space for the next segment of the log: it would pass the
+    /// hard mark of the [budget](crate::Options::budget), or the file system is
+    /// full. Nothing was appended, nothing acknowledged is lost, and nothing is
+    /// latched: once there is space again, appending goes on.
+    ///
+    /// A log keeps a little room for deletes, commits and the ends of epochs,
+    /// so that a checkpoint can be made and free what it covers.
+    OutOfSpace {
+        /// Bytes that the store's files take.
+        used: u64,
+        /// The hard mark, in bytes; `None` if the file system is full.
+        budget: Option<u64>,
+    },
     /// Something is over its size limit. Nothing was appended.
     TooLarge {
         /// What it is.
@@ -183,6 +196,13 @@ impl Error {
         matches!(self, Self::Full)
     }
 
+    /// Whether the call was refused for want of space, and can be repeated once
+    /// there is some.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::OutOfSpace { .. })
+    }
+
     /// Whether a failed write or sync stands behind it, so that only reopening
     /// helps.
     #[must_use]
@@ -206,7 +226,7 @@ impl fmt::Display for Error {
             Self::Io { action, path, source } => {
                 write!(f, "cannot {action} {}: {source}", path.display())?;
                 if source.kind() == io::ErrorKind::StorageFull {
-                    write!(f, " (free some space, then open the store again; nothing acknowledged is lost)")?;
+                    write!(f, " (free some space, then try again; nothing acknowledged is lost)")?;
                 }
                 Ok(())
             }
@@ -228,6 +248,17 @@ impl fmt::Display for Error {
             Self::Full => write!(
                 f,
                 "all buffers are waiting for the disk, or the next segment is being made; submit, wait, then append again"
+            ),
+            Self::OutOfSpace { used, budget: Some(budget) } => write!(
+                f,
+                "out of space: the store's files take {used} bytes, and with what a checkpoint needs another segment \
+                 would pass the budget of {budget}; nothing acknowledged is lost: commit and end an epoch, so that a \
+                 checkpoint can free space, delete keys, or open the store with a larger budget"
+            ),
+            Self::OutOfSpace { used, budget: None } => write!(
+                f,
+                "out of space: the file system is full (the store's files take {used} bytes); nothing acknowledged is \
+                 lost: free some space, or commit and end an epoch, so that a checkpoint can; then go on"
             ),
             Self::TooLarge { what, len, limit } => write!(f, "{what} is {len} long, the limit is {limit}"),
             Self::Latched { cause, kind } => {

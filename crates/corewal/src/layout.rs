@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use corewal_format::{CoreId, RunId, SegmentId, name};
 use corewal_io::{AlignedBuf, EntryKind, OpenMode, Storage};
 
 use crate::error::{Error, Result};
+use crate::space::Space;
 
 /// The directory of one store on one medium.
 #[derive(Clone, Debug)]
@@ -15,11 +17,13 @@ pub(crate) struct Layout<S> {
     pub(crate) dir: PathBuf,
     /// Which generation of logs counts; the manifest says so.
     pub(crate) generation: u32,
+    /// What the store's files take.
+    pub(crate) space: Arc<Space>,
 }
 
 impl<S: Storage> Layout<S> {
     pub(crate) fn new(storage: S, dir: &Path) -> Self {
-        Self { storage, dir: dir.to_owned(), generation: 0 }
+        Self { storage, dir: dir.to_owned(), generation: 0, space: Arc::default() }
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
@@ -127,6 +131,23 @@ impl<S: Storage> Layout<S> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("remove", path, error)),
         }
+    }
+
+    /// Removes a segment, or what is to become one, and counts its space as free.
+    pub(crate) fn discard_segment(&self, path: &Path) -> Result<bool> {
+        let len = self.len_if_there(path)?;
+        let removed = self.remove_if_there(path)?;
+        self.space.log_shrunk(len);
+        Ok(removed)
+    }
+
+    /// Removes a run and counts its space as free.
+    pub(crate) fn discard_run(&self, run: RunId) -> Result<()> {
+        let path = self.run(run);
+        let len = self.len_if_there(&path)?;
+        self.remove_if_there(&path)?;
+        self.space.runs_shrunk(len);
+        Ok(())
     }
 
     pub(crate) fn sync_dir(&self, dir: &Path) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::planted::Planted;
 use crate::recovery::{self, OpenedLogs};
 use crate::report::RecoveryReport;
 use crate::reshard::reshard_on;
+use crate::space::Budget;
 use crate::state::{Keyed, State};
 use crate::store::Opened;
 use crate::writer::Writer;
@@ -50,6 +51,13 @@ impl Tuning {
         self.segment_bytes.min(FIRST_SEGMENT.max(4 * block_align(self.buffer_bytes) as u64))
     }
 
+    /// Keeps segments so small that several of each core fit in `budget`.
+    pub(crate) fn fit(&mut self, budget: Budget, cores: u16) -> Result<()> {
+        let least = 4 * block_align(self.buffer_bytes) as u64;
+        self.segment_bytes = budget.segment_bytes(cores, self.segment_bytes, least);
+        budget.check(cores, self.first())
+    }
+
     /// The size of the segment behind one of `capacity` bytes: segments grow
     /// with use, so that a log that is little used stays small.
     pub(crate) fn grown(&self, capacity: u64) -> u64 {
@@ -82,6 +90,7 @@ pub struct Options {
     pub(crate) reshard: bool,
     /// The newest epoch that opening looks at.
     pub(crate) until: Epoch,
+    pub(crate) budget: Option<Budget>,
     pub(crate) planted: Planted,
 }
 
@@ -113,6 +122,7 @@ impl Options {
             checkpoints: Checkpoints::default(),
             reshard: false,
             until: MAX_EPOCH,
+            budget: None,
             planted: Planted::default(),
         }
     }
@@ -172,6 +182,23 @@ impl Options {
     #[must_use]
     pub fn checkpoints(mut self, policy: Checkpoints) -> Self {
         self.checkpoints = policy;
+        self
+    }
+
+    /// How much space the store may take; without end, by default. Over the
+    /// soft mark a checkpoint is made at the next complete epoch. Where the next
+    /// segment of a log would pass the hard mark, appending says
+    /// [`Error::OutOfSpace`] until a checkpoint, or a larger budget at the next
+    /// opening, has made room; the space that a checkpoint needs for that is
+    /// kept free. Segments are made small enough for several to fit: at most a
+    /// sixteenth of the budget, divided by the cores.
+    ///
+    /// It must hold eight of the smallest segments a core (4 MiB, with the
+    /// default sizes), or opening says [`Error::BadOption`]. A store that
+    /// already takes more opens, and says so when it needs a segment.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
         self
     }
 
@@ -282,7 +309,9 @@ impl Options {
         storage: S,
         dir: impl AsRef<Path>,
     ) -> Result<(Vec<Writer<S>>, RecoveryReport)> {
-        let OpenedLogs { cores, report, .. } = recovery::open(self, storage, dir.as_ref(), |_| ())?;
+        // Nobody makes checkpoints of bare logs.
+        let options = Self { budget: self.budget.map(Budget::bare), ..self };
+        let OpenedLogs { cores, report, .. } = recovery::open(options, storage, dir.as_ref(), |_| ())?;
         Ok((cores.into_iter().map(|core| core.writer).collect(), report))
     }
 

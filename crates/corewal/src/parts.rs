@@ -175,7 +175,7 @@ pub fn assemble_on<S: Storage>(storage: S, dir: impl AsRef<Path>, assembly: &Ass
         match (*leads, checkpoint) {
             // Behind a sealed segment there has to be another.
             (Some((segment, base_lsn)), _) => {
-                create_segment(&layout, log, Want { segment, base_lsn, capacity: CAPACITY })?;
+                create_segment(&layout, log, Want::exactly(segment, base_lsn, CAPACITY))?;
             }
             (None, Some(checkpoint)) => {
                 // Nothing is known of what stood between, nor asked for.
@@ -185,12 +185,7 @@ pub fn assemble_on<S: Storage>(storage: S, dir: impl AsRef<Path>, assembly: &Ass
                 begin_log(&layout, log, base, checkpoint.epoch, checkpoint.time)?;
             }
             (None, None) => {
-                create_log(
-                    &layout,
-                    &manifest,
-                    core,
-                    Want { segment: SegmentId(0), base_lsn: Lsn(0), capacity: CAPACITY },
-                )?;
+                create_log(&layout, &manifest, core, Want::exactly(SegmentId(0), Lsn(0), CAPACITY))?;
             }
         }
     }

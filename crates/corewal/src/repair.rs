@@ -340,7 +340,7 @@ impl<S: Storage> Cut<'_, S> {
         // 1. Where the log goes on: behind every segment and position in use.
         let fresh = self.fresh();
         let Fresh { segment, base_lsn, .. } = fresh;
-        let target = create_segment(layout, self.log, Want { segment, base_lsn, capacity: REPAIRED_BYTES })?;
+        let target = create_segment(layout, self.log, Want::exactly(segment, base_lsn, REPAIRED_BYTES))?;
         if !self.keeps_something() {
             // 2. Nothing leads there but its own word, so it gets that first;
             // then the rest goes.
@@ -363,7 +363,7 @@ impl<S: Storage> Cut<'_, S> {
             layout.open(&path, OpenMode::ReadWrite)?
         } else {
             let Place { segment, base_lsn, .. } = stop;
-            create_segment(layout, self.log, Want { segment, base_lsn, capacity: 2 * BLOCK_LEN as u64 })?.file
+            create_segment(layout, self.log, Want::exactly(segment, base_lsn, 2 * BLOCK_LEN as u64))?.file
         };
         // 3. The rest goes.
         self.write_frame(&file, place, &[self.jump(fresh)], true)?;

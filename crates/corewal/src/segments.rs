@@ -30,8 +30,25 @@ const STEP: u64 = 1 << 20;
 pub(crate) struct Want {
     pub(crate) segment: SegmentId,
     pub(crate) base_lsn: Lsn,
-    /// At least so many bytes, header included.
+    /// So many bytes, header included.
     pub(crate) capacity: u64,
+    /// Or fewer, down to so many, where space is scarce.
+    pub(crate) least: u64,
+    /// Whether to make it also where it passes the budget.
+    pub(crate) must: bool,
+}
+
+impl Want {
+    /// Makes it large enough for `bytes`, header included.
+    pub(crate) fn hold(&mut self, bytes: u64) {
+        self.least = self.least.max(bytes);
+        self.capacity = self.capacity.max(self.least);
+    }
+
+    /// A segment of this size and no other.
+    pub(crate) fn exactly(segment: SegmentId, base_lsn: Lsn, capacity: u64) -> Self {
+        Self { segment, base_lsn, capacity, least: capacity, must: true }
+    }
 }
 
 /// Makes the segments of one core.
@@ -66,54 +83,156 @@ impl<S: Storage> Workshop<S> {
     /// a spare file more at the most, which the next try takes or replaces. A
     /// spare that could not be opened is not tried again: it would stand in the
     /// way; the next opening removes it.
+    ///
+    /// Where space is scarce it is smaller than wanted.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSpace`] if not even the least of it fits; [`Error::Io`].
     pub(crate) fn make(&self, want: Want, stop: &AtomicBool) -> Result<OpenSegment<S::File>> {
+        let space = &self.layout.space;
+        // A disk that was full is not written full again at each try.
+        let mut want = if space.is_short() { Want { capacity: want.least, ..want } } else { want };
+        loop {
+            let made = self.make_so(want, stop);
+            match &made {
+                Ok(_) => space.set_short(false),
+                Err(error) if is_full_disk(error) => {
+                    space.set_short(true);
+                    if want.capacity == want.least {
+                        return Err(space.full_disk());
+                    }
+                    want.capacity = want.least;
+                    continue;
+                }
+                Err(_) => {}
+            }
+            return made;
+        }
+    }
+
+    fn make_so(&self, want: Want, stop: &AtomicBool) -> Result<OpenSegment<S::File>> {
         let (number, file, old_len) = self.take_spare(want)?;
-        let made = self.fill(want, number, file, old_len, stop);
+        let spare = self.layout.spare(self.core(), number);
+        let claimed = self.claim(want, old_len);
+        let filled = claimed.and_then(|capacity| self.fill(want, number, &file, old_len..capacity, stop));
+        if filled.is_err() && old_len == 0 {
+            // It would keep space that others can use. If it cannot be removed,
+            // the next try replaces it.
+            let _ = self.layout.remove_if_there(&spare);
+        }
+        let made = filled.and_then(|capacity| {
+            self.give_name(want, &spare)?;
+            Ok(OpenSegment { identity: self.identity(want), file, capacity })
+        });
         if made.is_err() && old_len > 0 {
             self.spares().push(number);
         }
         made
     }
 
+    /// Makes a finished file the segment, durably.
+    fn give_name(&self, want: Want, spare: &std::path::Path) -> Result<()> {
+        // There may be one that was too small, or whose name was not durable.
+        let path = self.layout.segment(self.core(), want.segment);
+        let replaced = self.layout.len_if_there(&path)?;
+        self.layout.rename(spare, &path)?;
+        self.layout.space.log_shrunk(replaced);
+        if !self.planted.seal_before_successor() {
+            self.layout.sync_dir(&self.layout.core_dir(self.core()))?;
+        }
+        Ok(())
+    }
+
+    fn identity(&self, want: Want) -> SegmentIdentity {
+        SegmentIdentity { log_id: self.log.log_id, core: self.core(), segment: want.segment, base_lsn: want.base_lsn }
+    }
+
+    /// How large the segment becomes, of whose file `old_len` bytes are there:
+    /// as wanted, or half of it, and so on. The space for it is taken.
+    fn claim(&self, want: Want, old_len: u64) -> Result<u64> {
+        let space = &self.layout.space;
+        let mut capacity = want.capacity;
+        loop {
+            let target = capacity.max(old_len);
+            if target == old_len || space.claim(target - old_len) {
+                return Ok(target);
+            }
+            if capacity == want.least {
+                break;
+            }
+            capacity = (capacity / 2 / BLOCK_LEN as u64 * BLOCK_LEN as u64).max(want.least);
+        }
+        if want.must {
+            space.log_grown(want.least - old_len);
+            return Ok(want.least);
+        }
+        Err(space.over_budget())
+    }
+
+    /// Brings a file from the length `len.start` to `len.end` and gives it its
+    /// header, durably. Returns its length, which is the old one if there is no
+    /// space for more and that is enough.
     fn fill(
         &self,
         want: Want,
         number: SegmentId,
-        file: S::File,
-        old_len: u64,
+        file: &S::File,
+        len: std::ops::Range<u64>,
         stop: &AtomicBool,
-    ) -> Result<OpenSegment<S::File>> {
+    ) -> Result<u64> {
+        let space = &self.layout.space;
+        match self.extend(number, file, len.clone(), stop) {
+            Ok(()) => {}
+            Err(error) => {
+                // What it has beyond its old length is the disk's again.
+                space.log_shrunk(len.end - len.start);
+                if len.start > 0 {
+                    let spare = self.layout.spare(self.core(), number);
+                    let cut = self.layout.storage.set_len(file, len.start);
+                    cut.map_err(|error| Error::io("cut", &spare, error))?;
+                }
+                if !is_full_disk(&error) || len.start < want.least {
+                    return Err(error);
+                }
+                return self.write_header(want, number, file, len.start..len.start);
+            }
+        }
+        let written = self.write_header(want, number, file, len.clone());
+        if written.is_err() && len.start == 0 {
+            space.log_shrunk(len.end);
+        }
+        written
+    }
+
+    fn extend(&self, number: SegmentId, file: &S::File, len: std::ops::Range<u64>, stop: &AtomicBool) -> Result<()> {
         let spare = self.layout.spare(self.core(), number);
         let failed = |error| Error::io("prepare", &spare, error);
         let storage = &self.layout.storage;
-        let capacity = old_len.max(want.capacity);
-        let mut filled = old_len;
+        let (mut filled, capacity) = (len.start, len.end);
         while filled < capacity {
             if stop.load(Ordering::Relaxed) {
                 return Err(failed(std::io::ErrorKind::Interrupted.into()));
             }
             let len = (capacity - filled).min(STEP);
-            storage.zero(&file, filled, len).map_err(failed)?;
+            storage.zero(file, filled, len).map_err(failed)?;
             filled += len;
         }
-        let identity = SegmentIdentity {
-            log_id: self.log.log_id,
-            core: self.core(),
-            segment: want.segment,
-            base_lsn: want.base_lsn,
-        };
+        Ok(())
+    }
+
+    fn write_header(&self, want: Want, number: SegmentId, file: &S::File, len: std::ops::Range<u64>) -> Result<u64> {
+        let spare = self.layout.spare(self.core(), number);
+        let failed = |error| Error::io("prepare", &spare, error);
+        let storage = &self.layout.storage;
         let mut block = AlignedBuf::new(BLOCK_LEN);
-        SegmentHeader { identity, cores: self.log.cores, recycled: old_len > 0, run: false }
+        let recycled = len.start > 0;
+        SegmentHeader { identity: self.identity(want), cores: self.log.cores, recycled, run: false }
             .encode(block.as_mut_slice());
-        storage.write_at(&file, 0, &block, 0..BLOCK_LEN).map_err(failed)?;
+        storage.write_at(file, 0, &block, 0..BLOCK_LEN).map_err(failed)?;
         if !self.planted.seal_before_successor() {
-            storage.settle(&file, 0).map_err(failed)?;
+            storage.settle(file, 0).map_err(failed)?;
         }
-        self.layout.rename(&spare, &self.layout.segment(self.core(), want.segment))?;
-        if !self.planted.seal_before_successor() {
-            self.layout.sync_dir(&self.layout.core_dir(self.core()))?;
-        }
-        Ok(OpenSegment { identity, file, capacity })
+        Ok(len.end)
     }
 
     /// A file to make a segment of, and how many of its bytes were written
@@ -133,7 +252,7 @@ impl<S: Storage> Workshop<S> {
             if len >= 2 * BLOCK_LEN as u64 {
                 return Ok((number, file, len));
             }
-            self.layout.remove_if_there(&spare)?;
+            self.layout.discard_segment(&spare)?;
         }
         let spare = self.layout.spare(self.core(), want.segment);
         self.layout.remove_if_there(&spare)?;
@@ -146,15 +265,17 @@ impl<S: Storage> Workshop<S> {
     /// segment, and others are spares that are not used, their new names being
     /// in doubt; the next opening takes care of both.
     pub(crate) fn take_back(&self, released: &[SegmentId]) -> Result<()> {
+        // Where space is scarce, one is enough to go on with.
+        let most = if self.layout.space.is_scarce() { 1 } else { SPARES_MAX };
         let mut kept = Vec::new();
         // The newest are the largest.
         for &segment in released.iter().rev() {
             let path = self.layout.segment(self.core(), segment);
-            if kept.len() < SPARES_MAX {
+            if kept.len() < most {
                 self.layout.rename(&path, &self.layout.spare(self.core(), segment))?;
                 kept.insert(0, segment);
             } else {
-                self.layout.remove_if_there(&path)?;
+                self.layout.discard_segment(&path)?;
             }
         }
         // Before anything is written to them: under its old name a file with
@@ -163,14 +284,20 @@ impl<S: Storage> Workshop<S> {
         let outgrown = {
             let mut spares = self.spares();
             spares.extend(kept);
-            let surplus = spares.len().saturating_sub(SPARES_MAX);
+            let surplus = spares.len().saturating_sub(most);
             spares.drain(..surplus).collect::<Vec<_>>()
         };
         for number in outgrown {
-            self.layout.remove_if_there(&self.layout.spare(self.core(), number))?;
+            self.layout.discard_segment(&self.layout.spare(self.core(), number))?;
         }
         Ok(())
     }
+}
+
+/// Whether there was no space for it: on the file system, or in the quota.
+pub(crate) fn is_full_disk(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 /// Removes the spare files that an earlier process left. They are not used: a
@@ -178,7 +305,7 @@ impl<S: Storage> Workshop<S> {
 /// (rename(2)), so one of them may be a segment of the log.
 pub(crate) fn remove_spares<S: Storage>(layout: &Layout<S>, core: CoreId) -> Result<()> {
     for number in layout.list_spares(core)? {
-        layout.remove_if_there(&layout.spare(core, number))?;
+        layout.discard_segment(&layout.spare(core, number))?;
     }
     Ok(())
 }

@@ -117,9 +117,10 @@ impl<T: State, S: Storage> Shard<T, S> {
     ///
     /// # Errors
     /// [`Error::WrongCore`] if another core owns the key, [`Error::TooLarge`],
-    /// [`Error::Parked`], [`Error::Io`] if the next segment cannot be made (for
-    /// want of space, say; calling again tries again): nothing is changed.
-    /// [`Error::Latched`].
+    /// [`Error::Parked`], [`Error::Io`] if the next segment cannot be made
+    /// (calling again tries again), [`Error::OutOfSpace`] if there is no space
+    /// for it, nor was a checkpoint of the newest complete epoch able to free
+    /// any: nothing is changed. [`Error::Latched`].
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.owned(key)?;
@@ -460,11 +461,43 @@ impl<T: State, S: Storage> Shard<T, S> {
 
     #[inline]
     fn append_parked(&mut self, append: impl Fn(&mut Writer<S>) -> Result<Lsn>) -> Result<Lsn> {
+        let mut tried = false;
         loop {
             match append(&mut self.writer) {
                 Err(error) if error.is_full() => self.make_room()?,
+                // Once: what is freed may not be enough, or not be ours. Where
+                // nothing is, others may have freed some since it was tried.
+                Err(error) if error.is_out_of_space() && !tried => {
+                    tried = true;
+                    self.free_space()?;
+                }
                 other => return other,
             }
+        }
+    }
+
+    /// Frees what a checkpoint covers, one that is made for it if it can be.
+    /// Waits for the disk.
+    #[cold]
+    fn free_space(&mut self) -> Result<()> {
+        // Behind the record that it is parked nothing may follow.
+        if self.parked || self.release_now()? {
+            return Ok(());
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.relieve();
+            self.release_now()?;
+        }
+        Ok(())
+    }
+
+    /// Whether there was anything to release.
+    fn release_now(&mut self) -> Result<bool> {
+        let floor = self.board.floor(self.writer.core());
+        match self.writer.release_now(floor) {
+            // No room for the record of it.
+            Err(error) if error.is_out_of_space() => Ok(false),
+            other => other,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::recovery::OpenedLogs;
 use crate::report::RecoveryReport;
 use crate::route::Router;
 use crate::shard::Shard;
+use crate::space::Space;
 use crate::state::{Keyed, State};
 
 /// What opening a store gives.
@@ -28,7 +29,7 @@ pub struct Opened<T: State = Keyed, S: Storage = FileStorage> {
 
 impl<T: State, S: Storage> Opened<T, S> {
     pub(crate) fn new(logs: OpenedLogs<S, T>, policy: Checkpoints, inline: bool) -> Result<Self> {
-        let OpenedLogs { manifest, router, cores, report, lock, checkpointer } = logs;
+        let OpenedLogs { manifest, router, cores, report, lock, checkpointer, space } = logs;
         let current = cores.iter().map(|core| core.writer.epoch()).max().unwrap_or(Epoch(1));
         let ended = cores.iter().map(|core| core.ended);
         let board = Arc::new(EpochBoard::new(current, ended));
@@ -46,8 +47,8 @@ impl<T: State, S: Storage> Opened<T, S> {
         };
         let shard = |core| Shard::new(core, router, Arc::clone(&board), keeper.clone());
         let shards = cores.into_iter().map(shard).collect();
-        let store =
-            Store { board: Arc::clone(&board), keeper: keeper.clone(), router, log_id: manifest.log_id, _lock: lock };
+        let (board, log_id) = (Arc::clone(&board), manifest.log_id);
+        let store = Store { board, keeper: keeper.clone(), router, log_id, space, _lock: lock };
         Ok(Self { store, shards, report })
     }
 }
@@ -60,6 +61,7 @@ pub struct Store<S: Storage = FileStorage> {
     keeper: Option<Arc<Keeper<S>>>,
     router: Router,
     log_id: LogId,
+    space: Arc<Space>,
     _lock: Arc<S::Lock>,
 }
 
@@ -70,6 +72,7 @@ impl<S: Storage> Clone for Store<S> {
             keeper: self.keeper.clone(),
             router: self.router,
             log_id: self.log_id,
+            space: Arc::clone(&self.space),
             _lock: Arc::clone(&self._lock),
         }
     }
@@ -144,6 +147,13 @@ impl<S: Storage> Store<S> {
     /// Consumes the last handle: what is open is no longer what counts.
     pub(crate) fn reshard(self, cores: u16, base: Lsn) -> Result<u64> {
         self.keeper.as_ref().ok_or(Error::NotFoldable)?.reshard(cores, base)
+    }
+
+    /// Bytes that the store's files take: segments in use, made ahead and kept
+    /// to be used again, runs, manifests.
+    #[must_use]
+    pub fn space_used(&self) -> u64 {
+        self.space.used()
     }
 
     /// How the checkpoints are getting on.

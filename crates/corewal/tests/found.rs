@@ -199,7 +199,7 @@ fn a_shard_that_could_not_park_is_not_parked() {
     let disk = SimStorage::default();
     let mut store = open(&disk, 2, Recover::CompleteEpoch);
     fill_to_the_last_segment(&disk, &mut store, 1);
-    assert!(matches!(store.shards[1].park(), Err(Error::Io { .. })));
+    assert!(matches!(store.shards[1].park(), Err(Error::OutOfSpace { .. })));
     assert!(!store.shards[1].is_parked());
     let epoch = store.store.announce_epoch();
     store.shards[0].sync().unwrap();
@@ -227,7 +227,7 @@ fn a_shard_whose_unparking_failed_is_waited_for() {
     store.shards[1].park().unwrap();
     store.store.announce_epoch();
     store.shards[0].sync().unwrap();
-    assert!(matches!(store.shards[1].unpark(), Err(Error::Io { .. })));
+    assert!(matches!(store.shards[1].unpark(), Err(Error::OutOfSpace { .. })));
     // Nothing was appended, but nobody else can know that.
     let before = store.store.complete_epoch();
     let parked_through = store.store.announce_epoch();
@@ -319,12 +319,12 @@ fn an_error_of_commit_means_that_nothing_was_committed() {
                 Ok(end) => {
                     commits = next;
                     let synced = shard.sync();
-                    assert!(synced.is_ok() || matches!(synced, Err(Error::Io { .. })));
+                    assert!(synced.is_ok() || matches!(synced, Err(Error::OutOfSpace { .. })));
                     assert!(shard.log().durable_lsn() >= end, "want of a segment keeps nothing from the disk");
                     behind += u64::from(synced.is_err());
                 }
                 Err(error) => {
-                    assert!(matches!(error, Error::Io { .. }), "{error}");
+                    assert!(matches!(error, Error::OutOfSpace { .. }), "{error}");
                     assert!(shard.log().batch_open());
                     refused += 1;
                     break;

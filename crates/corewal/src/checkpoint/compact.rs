@@ -27,15 +27,18 @@ impl<S: Storage> Checkpointer<S> {
     /// `made` by what it comes to.
     ///
     /// The checkpoint stands also if it cannot be compacted, or only in part;
-    /// then there is a complaint, and the next one goes on.
-    pub(crate) fn compact(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) {
-        if let Err(error) = self.compact_all(made, stop) {
+    /// then it gives `false`, there is a complaint, and the next one goes on.
+    pub(crate) fn compact(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) -> bool {
+        let compacted = self.compact_all(made, stop);
+        let done = compacted.is_ok();
+        if let Err(error) = compacted {
             self.take_back();
             self.complaint = Some(error);
         }
         let newest = self.manifest.newest().expect("just made");
         let runs = newest.cores.iter().flat_map(|core| &core.runs);
         (made.bytes, made.runs) = (runs.clone().map(|run| run.bytes).sum(), runs.count());
+        done
     }
 
     fn compact_all(&mut self, made: &mut CheckpointMade, stop: &AtomicBool) -> Result<()> {

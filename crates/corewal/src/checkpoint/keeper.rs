@@ -13,6 +13,7 @@ use crate::durable::DurableLsn;
 use crate::epochs::EpochBoard;
 use crate::error::{Error, Result};
 use crate::parallel;
+use crate::space::Space;
 
 /// How the checkpoints of a store are getting on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct CheckpointStatus {
     pub written: u64,
     /// Bytes of log that the newest does not cover, over all cores.
     pub behind: u64,
-    /// Why the last try failed, if it did, or which old run it could not
-    /// remove. It is tried again.
+    /// Why the last try failed, if it did, or what could not be done behind it:
+    /// runs merged, or an old one removed. It is tried again.
     pub error: Option<String>,
 }
 
@@ -53,6 +54,12 @@ struct Shared<S: Storage> {
     /// After a try that failed: not again before the logs' positions sum up to
     /// this.
     not_before: AtomicU64,
+    /// The epoch of the last try that failed: where space is scarce, each epoch
+    /// is tried once.
+    failed: AtomicU64,
+    space: Arc<Space>,
+    /// Runs are still to be merged, for which there was no space.
+    owed: AtomicBool,
     stop: AtomicBool,
     /// Somebody found one to be due.
     due: Mutex<bool>,
@@ -89,6 +96,9 @@ impl<S: Storage> Keeper<S> {
             epoch: AtomicU64::new(0),
             time: AtomicU64::new(clock.now().0),
             not_before: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            space: Arc::clone(&maker.layout.space),
+            owed: AtomicBool::new(false),
             clock,
             maker: Mutex::new(maker),
             stop: AtomicBool::new(false),
@@ -97,7 +107,7 @@ impl<S: Storage> Keeper<S> {
             status: Mutex::default(),
         });
         shared.note(&locked(&shared.maker));
-        let acts = policy.bytes.is_some() || policy.every.is_some();
+        let acts = shared.acts();
         let thread = if inline || !acts {
             None
         } else {
@@ -111,6 +121,20 @@ impl<S: Storage> Keeper<S> {
     /// Makes a checkpoint of the newest complete epoch now, on this thread.
     pub(crate) fn checkpoint(&self) -> Result<Option<CheckpointMade>> {
         self.shared.make()
+    }
+
+    /// There is no space for a segment: has a checkpoint made of what is
+    /// complete, on this thread, or waits for the one under way.
+    pub(crate) fn relieve(&self) {
+        let shared = &self.shared;
+        let before = shared.epoch.load(Ordering::Relaxed);
+        let complete = shared.board.complete().0;
+        if shared.acts() && complete > before.max(shared.failed.load(Ordering::Relaxed)) {
+            // What went wrong stands in the status.
+            drop(shared.make());
+        } else {
+            drop(locked(&shared.maker));
+        }
     }
 
     /// Moves the newest checkpoint to another number of cores; see
@@ -174,16 +198,31 @@ impl<S: Storage> Shared<S> {
         self.durable.iter().map(|durable| durable.get().0).fold(0, u64::saturating_add)
     }
 
+    /// Whether checkpoints are made without being asked for.
+    fn acts(&self) -> bool {
+        self.policy.bytes.is_some() || self.policy.every.is_some() || self.space.has_budget()
+    }
+
     fn is_due(&self) -> bool {
         let Checkpoints { bytes, every, .. } = self.policy;
+        if self.owed.load(Ordering::Relaxed) && self.acts() {
+            let to_merge = self.space.merging();
+            if self.space.may_merge(to_merge) {
+                return true;
+            }
+        }
         if self.board.complete().0 <= self.epoch.load(Ordering::Relaxed) {
             return false;
         }
         let appended = self.appended();
         if appended < self.not_before.load(Ordering::Relaxed) {
-            return false;
+            // Out of space, the logs do not grow.
+            return self.space.is_scarce() && self.board.complete().0 > self.failed.load(Ordering::Relaxed);
         }
         let behind = appended.saturating_sub(self.covered.load(Ordering::Relaxed));
+        if self.space.worth_freeing().is_some_and(|least| behind >= least) {
+            return true;
+        }
         if bytes.is_some_and(|bytes| behind >= bytes) {
             return true;
         }
@@ -199,8 +238,17 @@ impl<S: Storage> Shared<S> {
         let mut made = maker.make(epoch, &durable, &self.stop);
         // The segments go before runs are merged, which can take longer.
         self.note(&maker);
-        if let Ok(Some(found)) = &mut made {
-            maker.compact(found, &self.stop);
+        // Without space for it runs are merged once the segments have gone.
+        let owed = self.owed.load(Ordering::Relaxed);
+        if let Ok(new) = &mut made
+            && (new.is_some() || owed)
+            && maker.newest().is_some()
+        {
+            let fits = self.space.may_merge(self.space.merging());
+            let mut none = CheckpointMade::default();
+            let merged = fits && maker.compact(new.as_mut().unwrap_or(&mut none), &self.stop);
+            self.owed.store(!merged, Ordering::Relaxed);
+            self.space.set_merging(maker.to_merge());
         }
         if maker.planted.released_before_manifest() && matches!(made, Err(Error::Io { .. })) {
             // What was told before the manifest was written stays said.
@@ -218,6 +266,7 @@ impl<S: Storage> Shared<S> {
             }
             Err(error) => {
                 status.error = Some(error.to_string());
+                self.failed.store(epoch.0, Ordering::Relaxed);
                 let more = self.policy.bytes.unwrap_or(64 << 20) / 8;
                 self.not_before.store(self.appended().saturating_add(more), Ordering::Relaxed);
             }
@@ -227,6 +276,7 @@ impl<S: Storage> Shared<S> {
 
     /// Tells what the checkpoints at hand cover.
     fn note(&self, maker: &Checkpointer<S>) {
+        self.space.set_merging(maker.to_merge());
         for (core, floor) in maker.floors().into_iter().enumerate() {
             self.board.may_release(super::core_id(core), floor);
         }

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::planted::Planted;
-use crate::recovery::write_manifest;
+use crate::recovery::{prepare_manifest, replace_manifest};
 use crate::scan::{DeadRanges, LogIdentity};
 
 use fold::Progressed;
@@ -40,7 +40,7 @@ pub(crate) use source::{Merge, check_whole};
 use crate::commit::Progress;
 
 /// A checkpoint that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointMade {
     /// Its number.
     pub number: u64,
@@ -59,7 +59,7 @@ pub struct CheckpointMade {
 const BATCH_BYTES: usize = 64 << 20;
 
 /// Size of a run of the base, in bytes.
-const RUN_BYTES: u64 = 32 << 20;
+pub(crate) const RUN_BYTES: u64 = 32 << 20;
 
 fn core_id(index: usize) -> CoreId {
     CoreId(u16::try_from(index).expect("at most 1,024 cores"))
@@ -233,9 +233,14 @@ impl<S: Storage> Checkpointer<S> {
         if self.planted.runs_removed_early() {
             remove_litter(&self.layout, &manifest)?;
         }
-        let written = write_manifest(&self.layout, &manifest, Some(&self.manifest));
+        let prepared = prepare_manifest(&self.layout, &manifest);
+        if prepared.is_err() {
+            self.take_back();
+        }
+        prepared?;
         // Which of the two counts after an error is not known: the number is
         // not given again, and both keep their runs.
+        let written = replace_manifest(&self.layout, &manifest, Some(&self.manifest));
         self.manifest.number = manifest.number;
         self.uncertain = written.is_err();
         written?;
@@ -251,6 +256,15 @@ impl<S: Storage> Checkpointer<S> {
         if !self.uncertain {
             let _ = remove_litter(&self.layout, &self.manifest);
         }
+    }
+
+    /// Bytes of runs that the next checkpoint may have to merge: changes, or all
+    /// where the runs of older checkpoints are kept beside.
+    fn to_merge(&self) -> u64 {
+        let only = self.policy.keep == 1 && self.policy.keep_for.is_zero();
+        let cores = self.manifest.newest().map_or(&[][..], |newest| &newest.cores);
+        let runs = cores.iter().flat_map(|core| &core.runs).filter(|run| !only || run.level == 0);
+        runs.map(|run| run.bytes).sum()
     }
 
     /// Folds the log of each core. Gives its part of the checkpoint, offsets and
@@ -301,7 +315,7 @@ pub(crate) fn named_runs(manifest: &Manifest) -> BTreeSet<RunId> {
 pub(crate) fn remove_litter<S: Storage>(layout: &Layout<S>, manifest: &Manifest) -> Result<()> {
     let named = named_runs(manifest);
     for run in layout.list_runs()?.into_iter().filter(|run| !named.contains(run)) {
-        layout.remove_if_there(&layout.run(run))?;
+        layout.discard_run(run)?;
     }
     Ok(())
 }

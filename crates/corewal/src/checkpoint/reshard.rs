@@ -114,7 +114,7 @@ pub(crate) fn begin_log<S: Storage>(
 ) -> Result<()> {
     create_dir(layout, &layout.core_dir(log.core))?;
     let segment = SegmentId(0);
-    let first = create_segment(layout, log, Want { segment, base_lsn: base, capacity: FIRST_BYTES })?;
+    let first = create_segment(layout, log, Want::exactly(segment, base, FIRST_BYTES))?;
     let (sequence, opening) = (Sequence(0), Opening(1));
     let frame = LoneFrame { epoch: epoch.next(), sequence, timestamp, opening, sealed: false };
     let release = Record::Release { to: base, epoch };

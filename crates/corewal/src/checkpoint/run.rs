@@ -44,7 +44,7 @@ pub(crate) struct RunWriter<'l, S: Storage> {
 impl<'l, S: Storage> RunWriter<'l, S> {
     pub(crate) fn create(layout: &'l Layout<S>, log: LogIdentity, run: RunId, stamp: Stamp) -> Result<Self> {
         let path = layout.run(run);
-        layout.remove_if_there(&path)?;
+        layout.discard_run(run)?;
         let file =
             layout.storage.open(&path, OpenMode::CreateNew).map_err(|error| Error::io("create", &path, error))?;
         let identity = SegmentIdentity::of_run(log.log_id, log.core, run);
@@ -150,6 +150,7 @@ impl<'l, S: Storage> RunWriter<'l, S> {
         let written = self.layout.storage.write_at(&self.file, self.run.bytes, &self.buffer, 0..len);
         written.map_err(|error| Error::io("write", &path, error))?;
         self.run.bytes += len as u64;
+        self.layout.space.runs_grown(len as u64);
         Ok(())
     }
 }

@@ -87,12 +87,7 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
     write_manifest(layout, &manifest, None)?;
     create_dir(layout, &layout.runs())?;
     for core in (0..manifest.cores).map(CoreId) {
-        create_log(
-            layout,
-            &manifest,
-            core,
-            Want { segment: SegmentId(0), base_lsn: Lsn(0), capacity: options.tuning.first() },
-        )?;
+        create_log(layout, &manifest, core, Want::exactly(SegmentId(0), Lsn(0), options.tuning.first()))?;
     }
     let manifest = Manifest { state: ManifestState::Ready, number: manifest.number + 1, ..manifest };
     write_manifest(layout, &manifest, None)?;
@@ -235,12 +230,34 @@ pub(crate) fn write_manifest<S: Storage>(
     manifest: &Manifest,
     previous: Option<&Manifest>,
 ) -> Result<()> {
-    let replace = |path: &Path, manifest: &Manifest| {
+    prepare_manifest(layout, manifest)?;
+    replace_manifest(layout, manifest, previous)
+}
+
+/// The first half of [`write_manifest`]. An error changes nothing.
+pub(crate) fn prepare_manifest<S: Storage>(layout: &Layout<S>, manifest: &Manifest) -> Result<()> {
+    let aside = layout.dir.join(name::MANIFEST_NEW);
+    layout.create_durable(&aside, manifest.encode().as_bytes()).map(drop)
+}
+
+/// The second half of [`write_manifest`]. After an error either may count.
+pub(crate) fn replace_manifest<S: Storage>(
+    layout: &Layout<S>,
+    manifest: &Manifest,
+    previous: Option<&Manifest>,
+) -> Result<()> {
+    let replace = |path: &Path| {
         let aside = layout.dir.join(name::MANIFEST_NEW);
-        layout.create_durable(&aside, manifest.encode().as_bytes())?;
         layout.storage.rename(&aside, path).map_err(|error| Error::io("replace", path, error))?;
         layout.sync_dir(&layout.dir)
     };
-    replace(&layout.manifest(), manifest)?;
-    previous.map_or(Ok(()), |previous| replace(&layout.manifest_old(), previous))
+    replace(&layout.manifest())?;
+    let mut bytes = manifest.encode().len();
+    if let Some(previous) = previous {
+        prepare_manifest(layout, previous)?;
+        replace(&layout.manifest_old())?;
+        bytes += previous.encode().len();
+    }
+    layout.space.set_manifests(bytes as u64);
+    Ok(())
 }

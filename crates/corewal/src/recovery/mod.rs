@@ -21,7 +21,7 @@ use std::time::Duration;
 use corewal_format::{BLOCK_LEN, CoreId, Epoch, Lsn, Manifest, Opening, SegmentId};
 use corewal_io::{OpenMode, Storage};
 
-use crate::checkpoint::{Checkpointer, CoreLog, remove_litter};
+use crate::checkpoint::{Checkpointer, CoreLog, RUN_BYTES, remove_litter};
 use crate::clock::Clock;
 use crate::commit::Progress;
 use crate::error::{Error, Result};
@@ -33,11 +33,14 @@ use crate::report::{CoreReport, Cut, RecoveryReport, RolledBack};
 use crate::route::Router;
 use crate::scan::{DeadRanges, LogIdentity, SegmentSpan, Survey, survey};
 use crate::segments::{Workshop, remove_spares};
+use crate::space::Space;
 use crate::state::State;
 use crate::writer::{Crew, OpenSegment, TakeUp, Writer};
 
 use create::logs_in;
-pub(crate) use create::{Root, create_dir, create_log, load_manifest, write_manifest};
+pub(crate) use create::{
+    Root, create_dir, create_log, load_manifest, prepare_manifest, replace_manifest, write_manifest,
+};
 pub(crate) use from::{check_reach, replay_from};
 pub(crate) use plan::{Plan, check_claims, plan};
 pub(crate) use replay::{Recovered, is_undoable};
@@ -62,11 +65,12 @@ pub(crate) struct OpenedLogs<S: Storage, T> {
     pub(crate) report: RecoveryReport,
     pub(crate) lock: Arc<S::Lock>,
     pub(crate) checkpointer: Checkpointer<S>,
+    pub(crate) space: Arc<Space>,
 }
 
 /// Opens or creates the store in `dir`.
 pub(crate) fn open<S: Storage, T: State>(
-    options: Options,
+    mut options: Options,
     storage: S,
     dir: &Path,
     state: impl Fn(CoreId) -> T + Send + Sync,
@@ -88,6 +92,10 @@ pub(crate) fn open<S: Storage, T: State>(
     }
     if let Some(asked) = options.cores.filter(|&asked| asked != manifest.cores) {
         return Err(Error::CoreCount { store: manifest.cores, asked });
+    }
+    let wanted_run = options.tuning.segment_bytes.min(RUN_BYTES);
+    if let Some(budget) = options.budget {
+        options.tuning.fit(budget, manifest.cores)?;
     }
     let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
     let found = manifest.clone();
@@ -123,6 +131,9 @@ pub(crate) fn open<S: Storage, T: State>(
         notes.push("the manifest was written anew".into());
     }
     clear_others(&layout, &manifest)?;
+    let run_bytes = options.budget.map_or(wanted_run, |budget| budget.run_bytes(wanted_run));
+    layout.space = Arc::new(Space::new(options.budget, run_bytes));
+    layout.space.count(&layout, &manifest)?;
     let crew = Arc::new(if options.inline { Crew::inline() } else { Crew::background()? });
     let opened = for_each_core(options.inline, replayed, |(survey, recovered, took)| {
         let began = clock.now();
@@ -136,12 +147,12 @@ pub(crate) fn open<S: Storage, T: State>(
     let (cores, reports): (Vec<OpenedCore<S, T>>, _) = opened.into_iter().unzip();
     let logs = cores.iter().zip(bases).map(|(core, progress)| CoreLog { dead: core.dead.clone(), progress });
     let checkpointer = Checkpointer::new(
-        layout,
+        layout.clone(),
         Arc::clone(&clock),
         options.checkpoints,
         manifest.clone(),
         logs.collect(),
-        options.tuning.segment_bytes,
+        run_bytes,
         options.planted,
     )?;
     let write_path = cores.first().expect("a store has a core").writer.write_path();
@@ -154,7 +165,8 @@ pub(crate) fn open<S: Storage, T: State>(
         cores: reports,
         duration: since(&*clock, began),
     };
-    Ok(OpenedLogs { router: Router::new(manifest.cores), manifest, cores, report, lock, checkpointer })
+    let space = Arc::clone(&layout.space);
+    Ok(OpenedLogs { router: Router::new(manifest.cores), manifest, cores, report, lock, checkpointer, space })
 }
 
 /// Removes what `manifest` does not name: runs, and the logs of other
@@ -292,7 +304,7 @@ impl<S: Storage> Core<'_, S> {
         };
         let mut removed = false;
         for &segment in survey.released.iter().chain(survey.later.iter().rev()) {
-            removed |= !ready(segment) && self.layout.remove_if_there(&self.segment(segment))?;
+            removed |= !ready(segment) && self.layout.discard_segment(&self.segment(segment))?;
         }
         if removed {
             self.layout.sync_dir(&self.layout.core_dir(self.log.core))?;
@@ -322,6 +334,7 @@ impl<S: Storage> Core<'_, S> {
         if len < active.capacity {
             let from = len / BLOCK_LEN as u64 * BLOCK_LEN as u64;
             let from = from.max(place.offset);
+            self.layout.space.log_grown(active.capacity - len);
             let zeroed = self.layout.storage.zero(&active.file, from, active.capacity - from);
             zeroed.map_err(|error| Error::io("extend", &path, error))?;
             self.layout.settle(&active.file, from, &path)?;

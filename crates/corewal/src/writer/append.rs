@@ -11,6 +11,9 @@ use super::{Look, NOTES_MAX, NextFrame, Writer};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
 
+/// The most that is kept at the end of a log's last segment, in bytes.
+const KEPT_MAX: u64 = 256 << 10;
+
 impl<S: Storage> Writer<S> {
     /// Appends a put. It counts once a commit follows. Returns the record's
     /// position.
@@ -18,9 +21,9 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// Nothing is appended, and what was before stands. [`Error::TooLarge`] over
     /// [`MAX_KEY_LEN`] or [`MAX_VALUE_LEN`]. [`Error::Full`]: wait, then append
-    /// again. [`Error::Io`] if the next segment cannot be made, for want of
-    /// space say; appending again tries again, beginning with [`Error::Full`].
-    /// [`Error::Latched`].
+    /// again. [`Error::OutOfSpace`] if there is no space for the next segment,
+    /// [`Error::Io`] if it cannot be made for another reason; appending again
+    /// tries again, beginning with [`Error::Full`]. [`Error::Latched`].
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<Lsn> {
         within("the key", key.len(), MAX_KEY_LEN)?;
@@ -130,7 +133,7 @@ impl<S: Storage> Writer<S> {
     pub(super) fn push(&mut self, record: &Record<'_>) -> Result<Lsn> {
         let len = record.encoded_len();
         if !self.building.as_ref().is_some_and(|building| building.has_room(len)) || self.latched.is_some() {
-            self.make_room(len)?;
+            self.make_room(len, self.kept_from(record))?;
         }
         let building = self.building.as_mut().expect("there is room");
         building.set_epoch(match *record {
@@ -166,16 +169,45 @@ impl<S: Storage> Writer<S> {
     }
 
     #[cold]
-    fn make_room(&mut self, len: usize) -> Result<()> {
+    fn make_room(&mut self, len: usize, kept: u64) -> Result<()> {
         self.check_latch()?;
         self.finish();
         let needed = block_align(FRAME_HEADER_LEN + len);
-        if self.room() < needed as u64 {
-            self.rotate(needed as u64)?;
+        let (room, block) = (self.room(), needed as u64);
+        let mut limit = room;
+        // Where this segment is the last, its end is kept for what frees space.
+        let last = !self.supply.is_ready();
+        if room < block || (last && room < block + kept) {
+            self.rotate(block)?;
+            limit = self.room();
+        } else if last {
+            // Neither may what shares the frame take more of it.
+            limit = block.max(room.saturating_sub(self.kept_blocks()));
         }
         let buffer = self.take_buffer(needed).ok_or(Error::Full)?;
-        self.building = Some(Building::new(buffer, self.room(), self.next.lsn, self.epoch, self.sequence));
+        self.building = Some(Building::new(buffer, limit, self.next.lsn, self.epoch, self.sequence));
         Ok(())
+    }
+
+    /// Bytes at the end of a segment that are kept, while there is no next one,
+    /// for what frees space.
+    fn kept_blocks(&self) -> u64 {
+        (self.next.capacity / 8).min(KEPT_MAX) / BLOCK_LEN as u64 * BLOCK_LEN as u64
+    }
+
+    /// How much of that a record leaves for others. Deletes and commits come
+    /// before the ends of epochs, which come before a release: without the one
+    /// there is no checkpoint, without the other it frees nothing.
+    fn kept_from(&self, record: &Record<'_>) -> u64 {
+        let kept = self.kept_blocks();
+        let part = match record {
+            Record::Put { .. } | Record::Payload(_) => return kept,
+            Record::Open { .. } | Record::Release { .. } => return 0,
+            Record::Delete { .. } => kept / 2,
+            Record::Commit(_) => kept / 8 * 3,
+            _ => kept / 4,
+        };
+        part.max(BLOCK_LEN as u64).min(kept)
     }
 
     fn take_buffer(&mut self, needed: usize) -> Option<AlignedBuf> {

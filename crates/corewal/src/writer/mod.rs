@@ -178,8 +178,8 @@ impl<S: Storage> Writer<S> {
         let direct = layout.storage.write_path(&active.file).direct;
         let SegmentIdentity { segment, base_lsn, .. } = active.identity;
         let next = NextFrame { segment, base_lsn, lsn: end, capacity: active.capacity };
-        let want =
-            Want { segment: segment.next(), base_lsn: active.next_base(), capacity: tuning.grown(active.capacity) };
+        let (capacity, least) = (tuning.grown(active.capacity), tuning.first());
+        let want = Want { segment: segment.next(), base_lsn: active.next_base(), capacity, least, must: false };
         let pool = Pool::new((0..tuning.buffers).map(|_| io.buffer(tuning.buffer_bytes)).collect());
         // Nothing grows while it runs: so many frames can wait or be in flight.
         let frames = (tuning.buffers * (block_align(tuning.buffer_bytes) / BLOCK_LEN)).min(NOTES_MAX);
@@ -229,6 +229,8 @@ impl<S: Storage> Writer<S> {
         // the seal, and is the seal.
         let full = self.room() < BLOCK_LEN as u64;
         if full {
+            // Without it there is no way in, to free space: the budget waits.
+            self.supply.insist();
             while self.supply.ready(4 * BLOCK_LEN as u64)?.is_none() {
                 self.supply.flush();
                 self.supply.wait();

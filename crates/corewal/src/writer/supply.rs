@@ -170,6 +170,11 @@ pub(crate) struct Supply<S: Storage> {
     mailbox: Arc<Mailbox<S>>,
     next: Next<S::File>,
     released: Vec<SegmentId>,
+    /// The size of the smallest segment, in bytes, for want of space.
+    least: u64,
+    /// Segments were given back since it was asked for: if it could not be made,
+    /// the reason may be gone.
+    given_back: bool,
     /// The writer cannot go on without the next segment.
     missed: bool,
 }
@@ -190,7 +195,17 @@ impl<S: Storage> Supply<S> {
     ) -> Self {
         let mailbox = Arc::new(Mailbox::new());
         let next = ready.map_or(Next::Wanted(want), Next::Ready);
-        Self { crew, workshop: Arc::new(workshop), mailbox, next, released: Vec::new(), missed: false }
+        let least = want.least;
+        Self {
+            least,
+            crew,
+            workshop: Arc::new(workshop),
+            mailbox,
+            next,
+            released: Vec::new(),
+            given_back: false,
+            missed: false,
+        }
     }
 
     /// The next segment, with `capacity` bytes at least. `None` while it is not
@@ -206,24 +221,25 @@ impl<S: Storage> Supply<S> {
         match &mut self.next {
             Next::Ready(segment) if segment.capacity < capacity => {
                 let SegmentIdentity { segment, base_lsn, .. } = segment.identity;
-                self.next = Next::Wanted(Want { segment, base_lsn, capacity });
+                self.next = Next::Wanted(Want { segment, base_lsn, capacity, least: capacity, must: false });
                 Ok(None)
             }
             Next::Wanted(want) => {
-                want.capacity = want.capacity.max(capacity);
+                want.hold(capacity);
                 Ok(None)
             }
             Next::Failed(want, _) => {
-                let want = Want { capacity: want.capacity.max(capacity), ..*want };
+                let mut want = *want;
+                want.hold(capacity);
                 match std::mem::replace(&mut self.next, Next::Wanted(want)) {
-                    Next::Failed(_, error) if missed => Err(error),
+                    Next::Failed(_, error) if missed && !std::mem::take(&mut self.given_back) => Err(error),
                     // It failed when nobody needed it: the reason may be gone.
                     _ => Ok(None),
                 }
             }
             Next::Making(_) => Ok(None),
             Next::Ready(_) => {
-                self.missed = false;
+                (self.missed, self.given_back) = (false, false);
                 let Next::Ready(segment) = &self.next else { unreachable!("matched above") };
                 Ok(Some(segment))
             }
@@ -235,16 +251,30 @@ impl<S: Storage> Supply<S> {
     pub(crate) fn take(&mut self, grown: impl FnOnce(u64) -> u64) -> OpenSegment<S::File> {
         let Next::Ready(segment) = &self.next else { panic!("the caller has seen that it is ready") };
         let (id, base_lsn) = (segment.identity.segment.next(), segment.next_base());
-        let want = Want { segment: id, base_lsn, capacity: grown(segment.capacity) };
+        let want = Want { segment: id, base_lsn, capacity: grown(segment.capacity), least: self.least, must: false };
         let Next::Ready(segment) = std::mem::replace(&mut self.next, Next::Wanted(want)) else {
             unreachable!("matched above")
         };
         segment
     }
 
+    /// Has the next segment made even if that passes the budget.
+    pub(crate) fn insist(&mut self) {
+        if let Next::Wanted(want) = &mut self.next {
+            want.must = true;
+        }
+    }
+
+    /// Whether the next segment is ready. Asks for nothing.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.take_in();
+        matches!(self.next, Next::Ready(_))
+    }
+
     /// Gives the files of released segments back.
     pub(crate) fn give_back(&mut self, segments: impl Iterator<Item = SegmentId>) {
         self.released.extend(segments);
+        self.given_back = true;
     }
 
     /// What went wrong with files that were given back.
@@ -328,7 +358,7 @@ mod tests {
         });
         let layout = Layout::new(SimStorage::default(), std::path::Path::new("/db"));
         let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
-        let want = Want { segment: SegmentId(1), base_lsn: Lsn(4096), capacity: 8192 };
+        let want = Want::exactly(SegmentId(1), Lsn(4096), 8192);
         let mut supply = Supply::new(crew, Workshop::new(layout, log, Planted::default()), None, want);
         let began = Instant::now();
         assert!(supply.ready(8192).unwrap().is_none());

@@ -158,6 +158,21 @@ impl<S: Storage> Writer<S> {
         self.release_on(floor)
     }
 
+    /// Releases what lies wholly below `floor` and waits for it. Whether there
+    /// was anything.
+    ///
+    /// # Errors
+    /// As [`Writer::release_below`].
+    pub(crate) fn release_now(&mut self, floor: Lsn) -> Result<bool> {
+        let before = self.start;
+        self.release_step(floor)?;
+        if self.releasing.is_some() {
+            self.sync()?;
+            self.release_step(floor)?;
+        }
+        Ok(self.start > before)
+    }
+
     fn release_on(&mut self, floor: Lsn) -> Result<()> {
         match self.releasing {
             Some(Releasing { to, count, end }) if end <= self.durable_lsn() => {

@@ -227,6 +227,7 @@ pub(crate) fn try_open(session: &Session<'_>, disk: &SimStorage, recover: Recove
 fn is_full_disk(error: &Error) -> bool {
     match error {
         Error::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+        Error::OutOfSpace { .. } => true,
         Error::Latched { kind, .. } => *kind == std::io::ErrorKind::StorageFull,
         _ => false,
     }

@@ -211,7 +211,9 @@ impl<'s> Life<'s> {
         match result {
             Ok(()) => ensure!(!self.latched[core], "{what} goes on after a failure"),
             Err(Error::Latched { .. }) if faults => self.latched[core] = true,
-            Err(Error::Io { .. }) if faults => ensure!(!self.latched[core], "{what} tries again after a failure"),
+            Err(Error::Io { .. } | Error::OutOfSpace { .. }) if faults => {
+                ensure!(!self.latched[core], "{what} tries again after a failure")
+            }
             Err(error) => return Err(format!("{what}: {error}")),
         }
         Ok(())
@@ -416,7 +418,7 @@ impl<'s> Life<'s> {
         };
         self.disk.clear_faults();
         if let Some(error) = failed {
-            let fault = matches!(error, Error::Io { .. } | Error::Latched { .. });
+            let fault = matches!(error, Error::Io { .. } | Error::OutOfSpace { .. } | Error::Latched { .. });
             ensure!(fault && self.session.profile.workload == Workload::Faults, "opening refuses: {error}");
         }
         let mut before = self.oracle.clone();
