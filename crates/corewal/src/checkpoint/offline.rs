@@ -47,7 +47,7 @@ pub fn checkpoint_on<S: Storage>(
     layout.generation = manifest.generation;
     if manifest.state != ManifestState::Ready || instead.is_some() {
         let why = "its creation was cut short, or its manifest is damaged: opening it for writing mends that";
-        return Err(Error::NotAStore { path: layout.dir.clone(), why });
+        return Err(Error::NotAStore { path: layout.dir, why });
     }
     let identity = |core| LogIdentity { log_id: manifest.log_id, core, cores: manifest.cores };
     let surveys: Vec<Survey> = (0..manifest.cores)
