@@ -45,7 +45,7 @@ fn round(store: &mut Store, number: u64) {
         let name = format!("key-{}", (number * 7 + key) % 40);
         let core = store.store.route(name.as_bytes());
         let shard = &mut store.shards[core.index()];
-        if (number + key) % 5 == 0 {
+        if (number + key).is_multiple_of(5) {
             shard.delete(name.as_bytes()).unwrap();
         } else {
             shard.put(name.as_bytes(), format!("{number}.{key} {}", "x".repeat(150)).as_bytes()).unwrap();
@@ -242,7 +242,7 @@ fn a_checkpoint_that_fails_for_a_full_disk_changes_nothing_and_the_next_one_is_m
     let expected = data(&store);
     drop(store);
     assert_eq!(data(&open(&disk)), expected);
-    let runs = Reader::open_on(disk.clone(), DIR).unwrap().info().unwrap().space;
+    let runs = Reader::open_on(disk, DIR).unwrap().info().unwrap().space;
     assert_eq!(runs.other_runs, 0, "what failed left nothing behind");
 }
 

@@ -40,7 +40,7 @@ fn round(store: &mut Store, number: u64) {
         let name = format!("key-{}", (number * 7 + key) % 50);
         let core = store.store.route(name.as_bytes());
         let shard = &mut store.shards[core.index()];
-        if (number + key) % 6 == 0 {
+        if (number + key).is_multiple_of(6) {
             shard.delete(name.as_bytes()).unwrap();
         } else {
             shard.put(name.as_bytes(), format!("{number}.{key}").as_bytes()).unwrap();
@@ -136,7 +136,7 @@ fn opening_with_another_number_refuses_or_reshards_as_asked() {
     drop(store);
     let refused = options().cores(5).open_on(disk.clone(), DIR, |_| Keyed::default()).unwrap_err();
     assert!(matches!(refused, Error::CoreCount { store: 2, asked: 5 }));
-    let opened = options().cores(5).reshard(true).open_on(disk.clone(), DIR, |_| Keyed::default()).unwrap();
+    let opened = options().cores(5).reshard(true).open_on(disk, DIR, |_| Keyed::default()).unwrap();
     assert_eq!((opened.store.cores(), data(&opened)), (5, expected));
 }
 
