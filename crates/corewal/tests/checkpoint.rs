@@ -242,7 +242,7 @@ fn a_checkpoint_that_fails_for_a_full_disk_changes_nothing_and_the_next_one_is_m
     let expected = data(&store);
     drop(store);
     assert_eq!(data(&open(&disk)), expected);
-    let runs = Reader::open_on(disk.clone(), DIR).unwrap().info().unwrap().space;
+    let runs = Reader::open_on(disk, DIR).unwrap().info().unwrap().space;
     assert_eq!(runs.other_runs, 0, "what failed left nothing behind");
 }
 
