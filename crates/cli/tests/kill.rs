@@ -133,7 +133,7 @@ impl<'a> Case<'a> {
                 let other = world.run(&format!("{} --cores {}", self.line, self.cores + 1));
                 // A store whose making was cut short may still be made anew.
                 if other.code != Some(0) {
-                    other.failed(2, &["core(s)", "into a new directory"]);
+                    other.failed(2, &["core(s)", "reshard --cores"]);
                     self.refused += 1;
                 } else {
                     self.check(world);
