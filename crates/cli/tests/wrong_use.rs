@@ -113,7 +113,7 @@ fn another_number_of_cores() {
     let world = two();
     for cores in [1, 3] {
         let line = format!("ingest --cores {cores} --key k --reduce count in.ndjson");
-        refused(&world, &line, 2, &["2 core(s)", "open it with 2", "new directory"]);
+        refused(&world, &line, 2, &["2 core(s)", "open it with 2", "reshard --cores"]);
     }
 }
 
