@@ -244,10 +244,10 @@ fn a_full_disk_stops_it_and_loses_nothing() {
     let lines: String = (0..60_000).map(|n| format!("{{\"k\":\"key-{n}\",\"pad\":\"{:0200}\"}}\n", n)).collect();
     world.file("in.ndjson", &lines);
     let line = "ingest --cores 2 --key k --epoch-every 1000 in.ndjson";
-    world.run(line).failed(3, &["No space left on device", "is the disk full?", "run the same command again"]);
+    world.run(line).failed(3, &["the file system is full", "is the disk full?", "run the same command again"]);
     assert!(is_store(&path));
     // As long as it is full, nothing changes for the worse.
-    world.run(line).failed(3, &["No space left on device"]);
+    world.run(line).failed(3, &["the file system is full"]);
 
     disk.grow("200m");
     let json = world.run(&format!("{line} --json")).json();
@@ -272,6 +272,6 @@ fn a_core_that_fails_ends_a_reader_who_waits_for_input() {
     let _ = lines.map(|line| input.write_all(line.as_bytes())).find(Result::is_err);
     // The stream stays open and silent.
     common::wait_until("the end", || child.try_wait().unwrap().is_some());
-    common::Run::from(child.wait_with_output().unwrap()).failed(3, &["No space left on device"]);
+    common::Run::from(child.wait_with_output().unwrap()).failed(3, &["the file system is full"]);
     drop(input);
 }
