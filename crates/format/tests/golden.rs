@@ -162,7 +162,7 @@ fn a_manifest() {
         cores 4\n\
         generation 0\n\
         route xxh3-64\n\
-        crc32c 9c17dd79\n";
+        crc32c b7050536\n";
     assert_eq!(manifest.encode(), golden);
     assert_eq!(Manifest::decode(golden.as_bytes()).unwrap(), manifest);
 }
