@@ -164,6 +164,7 @@ pub fn assemble_on<S: Storage>(storage: S, dir: impl AsRef<Path>, assembly: &Ass
     create_dir(&layout, &layout.runs())?;
     let mut manifest = Manifest {
         state: ManifestState::Ready,
+        number: checkpoint.as_ref().map_or(1, |checkpoint| checkpoint.number),
         generation,
         checkpoints: checkpoint.iter().cloned().collect(),
         ..Manifest::new(log_id, cores, Router::NAME)

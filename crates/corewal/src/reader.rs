@@ -10,6 +10,7 @@ use corewal_format::{
 use corewal_io::{FileStorage, OpenMode, Storage, WritePath};
 
 use crate::checkpoint::named_runs;
+use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::Recover;
@@ -255,7 +256,7 @@ impl<S: Storage> Reader<S> {
             return Err(Error::NotFoldable);
         }
         let surveys: Vec<&Survey> = self.surveys.iter().collect();
-        let replayed = replay_from(&self.layout, &self.manifest, &surveys, keep, false, &state)?;
+        let replayed = replay_from(&self.layout, &self.manifest, &surveys, keep, false, &state, &SystemClock)?;
         let view = |(survey, (recovered, _)): (&Survey, (Recovered<T>, _))| {
             let progress = recovered.progress;
             let (offsets, watermark) = (progress.offsets, progress.watermark);

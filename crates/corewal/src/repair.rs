@@ -103,7 +103,7 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
         Err(error) => return Err(error),
     };
     let surveys: Vec<Survey> = (0..manifest.cores)
-        .map(|core| survey(&layout, identity(&manifest, CoreId(core)), Lsn(u64::MAX)))
+        .map(|core| survey(&layout, LogIdentity::of(&manifest, CoreId(core)), Lsn(u64::MAX)))
         .collect::<Result<_>>()?;
     // Before anything is changed: what is newer is not this program's to cut.
     for damage in surveys.iter().filter_map(|survey| survey.damage(&layout)) {
@@ -117,7 +117,7 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
     let mut after_repair = surveys.clone();
     for survey in &surveys {
         let Some(damage) = survey.damage(&layout) else { continue };
-        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed, checkpoint };
+        let cut = Cut { layout: &layout, log: LogIdentity::of(&manifest, survey.core), survey, claimed, checkpoint };
         repair.steps.push(RepairStep {
             core: Some(survey.core),
             damage: damage.to_string(),
@@ -137,7 +137,7 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
     // A log that is whole and yet shorter than another one says it was.
     while let Err(Error::Damaged(damage)) = check_claims(&layout, after_repair.iter(), MAX_EPOCH) {
         let survey = &surveys[damage.core.index()];
-        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed, checkpoint };
+        let cut = Cut { layout: &layout, log: LogIdentity::of(&manifest, survey.core), survey, claimed, checkpoint };
         repair.steps.push(RepairStep {
             core: Some(survey.core),
             damage: damage.to_string(),
@@ -155,7 +155,7 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
         check_reach(&layout, &manifest, after_repair.iter(), complete(&after_repair))
     {
         let survey = &surveys[damage.core.index()];
-        let cut = Cut { layout: &layout, log: identity(&manifest, survey.core), survey, claimed, checkpoint };
+        let cut = Cut { layout: &layout, log: LogIdentity::of(&manifest, survey.core), survey, claimed, checkpoint };
         repair.steps.push(RepairStep {
             core: Some(survey.core),
             damage: damage.to_string(),
@@ -171,10 +171,6 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
     repair.complete_epoch = newest_common(after_repair.iter().map(|survey| &survey.coverage), MAX_EPOCH);
     repair.kept = aside.dir;
     Ok(repair)
-}
-
-fn identity(manifest: &Manifest, core: CoreId) -> LogIdentity {
-    LogIdentity::of(manifest, core)
 }
 
 /// What most of the segments that stand where they say they belong say of

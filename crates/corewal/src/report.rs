@@ -85,6 +85,9 @@ impl fmt::Display for RecoveryReport {
             self.duration.as_secs_f64(),
             self.write_path
         )?;
+        if let Some(epoch) = self.checkpoint {
+            write!(f, "\n  from the checkpoint of epoch {epoch}")?;
+        }
         for note in &self.notes {
             write!(f, "\n  {note}")?;
         }

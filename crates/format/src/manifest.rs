@@ -60,7 +60,8 @@ pub struct Manifest {
 /// The state of all cores at the end of a complete epoch, written aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Counts the checkpoints of the store, from 1.
+    /// The number of the manifest that was the first to name it, so that none
+    /// is given twice.
     pub number: u64,
     /// The epoch at whose end the state was so.
     pub epoch: Epoch,
@@ -231,7 +232,8 @@ impl Manifest {
                 && pair[0].epoch <= pair[1].epoch
                 && cores.clone().all(|(old, new)| old.lsn <= new.lsn)
         };
-        self.checkpoints.iter().all(each) && self.checkpoints.windows(2).all(ascend)
+        let newest = self.newest().map_or(0, |newest| newest.number);
+        newest <= self.number && self.checkpoints.iter().all(each) && self.checkpoints.windows(2).all(ascend)
     }
 
     /// The newest checkpoint.

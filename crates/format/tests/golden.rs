@@ -4,9 +4,9 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
 use corewal_format::{
-    BLOCK_LEN, CommitRef, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameFields, LogId, Lsn, Manifest, ManifestState,
-    Opening, Record, SegmentHeader, SegmentId, SegmentIdentity, Sequence, TimestampNs, encode_commit_body,
-    finish_frame,
+    BLOCK_LEN, Checkpoint, CommitRef, CoreCheckpoint, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameFields, LogId, Lsn,
+    Manifest, ManifestState, Opening, Record, RunId, RunRef, SegmentHeader, SegmentId, SegmentIdentity, Sequence,
+    TimestampNs, encode_commit_body, finish_frame,
 };
 
 fn log_id() -> LogId {
@@ -163,6 +163,50 @@ fn a_manifest() {
         generation 0\n\
         route xxh3-64\n\
         crc32c b7050536\n";
+    assert_eq!(manifest.encode(), golden);
+    assert_eq!(Manifest::decode(golden.as_bytes()).unwrap(), manifest);
+}
+
+#[test]
+fn a_manifest_with_checkpoints() {
+    let run = |run, level, puts| RunRef { run: RunId(run), level, bytes: 8192 * run, puts, deletes: 1, crc: 0xabc };
+    let core = |lsn, runs| CoreCheckpoint { lsn: Lsn(lsn), runs };
+    let checkpoint = |number, epoch, cores| Checkpoint {
+        number,
+        epoch: Epoch(epoch),
+        time: TimestampNs(1_700_000_000_000_000_000),
+        cores,
+    };
+    let base = run(1, 1, 5);
+    let manifest = Manifest {
+        number: 7,
+        state: ManifestState::Ready,
+        generation: 2,
+        checkpoints: vec![
+            checkpoint(3, 10, vec![core(4096, vec![base]), core(0, vec![])]),
+            checkpoint(7, 20, vec![core(8192, vec![base, run(4, 0, 2)]), core(512, vec![run(5, 1, 9)])]),
+        ],
+        ..Manifest::new(log_id(), 2, "xxh3-64")
+    };
+    let golden = "\
+        corewal manifest 1\n\
+        number 7\n\
+        state ready\n\
+        log 00112233445566778899aabbccddeeff\n\
+        cores 2\n\
+        generation 2\n\
+        route xxh3-64\n\
+        checkpoint 3 epoch 10 time 1700000000000000000\n\
+        core 0 lsn 4096\n\
+        run 1 level 1 bytes 8192 puts 5 deletes 1 crc32c 00000abc\n\
+        core 1 lsn 0\n\
+        checkpoint 7 epoch 20 time 1700000000000000000\n\
+        core 0 lsn 8192\n\
+        run 1 level 1 bytes 8192 puts 5 deletes 1 crc32c 00000abc\n\
+        run 4 level 0 bytes 32768 puts 2 deletes 1 crc32c 00000abc\n\
+        core 1 lsn 512\n\
+        run 5 level 1 bytes 40960 puts 9 deletes 1 crc32c 00000abc\n\
+        crc32c 13192ece\n";
     assert_eq!(manifest.encode(), golden);
     assert_eq!(Manifest::decode(golden.as_bytes()).unwrap(), manifest);
 }

@@ -110,7 +110,6 @@ pub(crate) struct Checkpointer<S: Storage> {
     planted: Planted,
     batch_bytes: usize,
     run_bytes: u64,
-    next_number: u64,
     /// What went wrong behind the last checkpoint, which was made.
     complaint: Option<Error>,
     /// Which manifest is on the medium is not known: both keep their runs.
@@ -137,7 +136,6 @@ impl<S: Storage> Checkpointer<S> {
         let named = named.map(|run| run.run).max().unwrap_or(RunId(0));
         let there = layout.list_runs()?.into_iter().max().unwrap_or(RunId(0));
         let next_run = Arc::new(AtomicU64::new(named.max(there).0 + 1));
-        let next_number = manifest.newest().map_or(1, |newest| newest.number + 1);
         // As large as is useful, and small where the segments are.
         let segment = usize::try_from(segment_bytes).unwrap_or(usize::MAX);
         let batch_bytes = segment.saturating_mul(4).min(BATCH_BYTES);
@@ -152,7 +150,6 @@ impl<S: Storage> Checkpointer<S> {
             planted,
             batch_bytes,
             run_bytes,
-            next_number,
             complaint: None,
             uncertain: false,
         })
@@ -167,6 +164,11 @@ impl<S: Storage> Checkpointer<S> {
             sync: !self.planted.run_not_synced(),
             stop,
         }
+    }
+
+    /// Of the next manifest, and of a checkpoint that it is the first to name.
+    fn next_number(&self) -> u64 {
+        self.manifest.number + 1
     }
 
     fn log(&self, core: CoreId) -> LogIdentity {
@@ -213,8 +215,7 @@ impl<S: Storage> Checkpointer<S> {
             self.take_back();
         }
         let (cores, progress, written) = folded?;
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.next_number();
         let mut checkpoints = self.manifest.checkpoints.clone();
         checkpoints.push(Checkpoint { number, epoch, time, cores });
         self.retire(&mut checkpoints, time);
@@ -229,7 +230,7 @@ impl<S: Storage> Checkpointer<S> {
     /// of them names.
     fn switch(&mut self, checkpoints: Vec<Checkpoint>) -> Result<()> {
         self.layout.sync_dir(&self.layout.runs())?;
-        let manifest = Manifest { number: self.manifest.number + 1, checkpoints, ..self.manifest.clone() };
+        let manifest = Manifest { number: self.next_number(), checkpoints, ..self.manifest.clone() };
         if self.planted.runs_removed_early() {
             remove_litter(&self.layout, &manifest)?;
         }

@@ -38,7 +38,7 @@ impl<S: Storage> Checkpointer<S> {
         let stop = AtomicBool::new(false);
         let context = self.context(newest.epoch, &stop);
         let manifest = Manifest {
-            number: self.manifest.number + 1,
+            number: self.next_number(),
             cores,
             generation: self.manifest.generation + 1,
             checkpoints: Vec::new(),
@@ -75,7 +75,7 @@ impl<S: Storage> Checkpointer<S> {
 
         // 3. The switch. Before it the old logs count, after it the new ones.
         let checkpoint =
-            Checkpoint { number: self.next_number, epoch: newest.epoch, time: context.stamp.time, cores: parts };
+            Checkpoint { number: manifest.number, epoch: newest.epoch, time: context.stamp.time, cores: parts };
         let manifest = Manifest { checkpoints: vec![checkpoint], ..manifest };
         write_manifest(&layout, &manifest, Some(&self.manifest))?;
 

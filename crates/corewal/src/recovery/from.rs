@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use corewal_format::{CoreId, Epoch, Lsn, Manifest};
+use corewal_format::{CoreId, Lsn, Manifest};
 use corewal_io::Storage;
 
 use super::plan::Keep;
 use super::replay::{Base, Recovered, replay};
+use super::since;
+use crate::clock::Clock;
 use crate::commit::Progress;
 use crate::error::{Damage, Error, Result};
 use crate::layout::Layout;
@@ -17,6 +19,7 @@ use crate::state::State;
 
 /// What replaying all logs gives.
 pub(crate) struct Replayed<T> {
+    /// By core, and how long it took.
     pub(crate) cores: Vec<(Recovered<T>, Duration)>,
     /// Index of the checkpoint that it began from.
     pub(crate) checkpoint: Option<usize>,
@@ -34,6 +37,7 @@ pub(crate) fn replay_from<S: Storage, T: State>(
     keep: Keep,
     inline: bool,
     state: impl Fn(CoreId) -> T + Send + Sync,
+    clock: &dyn Clock,
 ) -> Result<Replayed<T>> {
     let log = |core| LogIdentity::of(manifest, core);
     let mut notes = Vec::new();
@@ -53,6 +57,7 @@ pub(crate) fn replay_from<S: Storage, T: State>(
         };
         if possible {
             let cores = for_each_core(inline, surveys.to_vec(), |survey| {
+                let began = clock.now();
                 let fresh = state(survey.core);
                 let base = match candidate {
                     Some((_, checkpoint)) => {
@@ -61,12 +66,13 @@ pub(crate) fn replay_from<S: Storage, T: State>(
                     None => Base::empty(fresh),
                 };
                 let progress = base.progress.clone();
-                Ok((replay(layout, log(survey.core), survey, keep, base)?, progress))
+                let recovered = replay(layout, log(survey.core), survey, keep, base)?;
+                Ok(((recovered, since(clock, began)), progress))
             });
             match cores.into_iter().collect::<Result<Vec<_>>>() {
                 Ok(cores) => {
                     let checkpoint = candidate.map(|(index, _)| index);
-                    let (cores, bases) = cores.into_iter().map(|(core, base)| ((core, Duration::ZERO), base)).unzip();
+                    let (cores, bases) = cores.into_iter().unzip();
                     return Ok(Replayed { cores, checkpoint, bases, notes });
                 }
                 Err(error @ Error::Damaged(_)) if candidate.is_some() => {
@@ -105,32 +111,4 @@ fn headless<S: Storage>(layout: &Layout<S>, manifest: &Manifest, surveys: &[&Sur
         ),
         loss: "what stood between".into(),
     }))
-}
-
-/// Refuses logs that end before what the newest checkpoint says was complete.
-pub(crate) fn check_reach<'s, S: Storage>(
-    layout: &Layout<S>,
-    manifest: &Manifest,
-    mut surveys: impl Iterator<Item = &'s Survey>,
-    complete: Epoch,
-) -> Result<()> {
-    let Some(newest) = manifest.newest().filter(|newest| newest.epoch > complete) else {
-        return Ok(());
-    };
-    let short = |survey: &&Survey| survey.coverage.newest_up_to(newest.epoch) < newest.epoch;
-    let survey = surveys.find(short).expect("an epoch that all have ended is complete");
-    let place = survey.stop.place;
-    Err(Error::Damaged(Box::new(Damage {
-        core: survey.core,
-        segment: Some(place.segment),
-        offset: place.offset,
-        lsn: Some(survey.end()),
-        verdict: Verdict::Missing,
-        path: layout.segment(survey.core, place.segment),
-        detail: format!(
-            "the log ends in epoch {}, but checkpoint {} says that epoch {} was complete on all cores",
-            survey.epoch, newest.number, newest.epoch
-        ),
-        loss: format!("what core {} did from epoch {} on", survey.core, survey.ended.next()),
-    })))
 }

@@ -41,8 +41,8 @@ use create::logs_in;
 pub(crate) use create::{
     Root, create_dir, create_log, load_manifest, prepare_manifest, replace_manifest, write_manifest,
 };
-pub(crate) use from::{check_reach, replay_from};
-pub(crate) use plan::{Plan, check_claims, plan};
+pub(crate) use from::replay_from;
+pub(crate) use plan::{Plan, check_claims, check_reach, plan};
 pub(crate) use replay::{Recovered, is_undoable};
 
 /// One core, ready to go on.
@@ -112,7 +112,7 @@ pub(crate) fn open<S: Storage, T: State>(
     check_reach(&layout, &manifest, surveys.iter().map(|(survey, _)| survey), plan.complete)?;
 
     let all: Vec<&Survey> = surveys.iter().map(|(survey, _)| survey).collect();
-    let from = replay_from(&layout, &manifest, &all, plan.keep, options.inline, state)?;
+    let from = replay_from(&layout, &manifest, &all, plan.keep, options.inline, state, &*clock)?;
     let replayed = surveys.into_iter().zip(from.cores);
     let replayed: Vec<_> =
         replayed.map(|((survey, took), (recovered, more))| (survey, recovered, took + more)).collect();

@@ -1,6 +1,6 @@
 //! The plan: which epoch to go back to. Pure.
 
-use corewal_format::Epoch;
+use corewal_format::{Epoch, Manifest};
 use corewal_io::Storage;
 
 use crate::error::{Damage, Error, Result};
@@ -81,8 +81,28 @@ pub(crate) fn check_claims<'s, S: Storage>(
     let Some(survey) = surveys.find(short) else {
         return Ok(());
     };
+    Err(ends_early(layout, survey, &format!("the log of core {}", claim.core), claimed))
+}
+
+/// Refuses logs that end before the epoch of the newest checkpoint.
+pub(crate) fn check_reach<'s, S: Storage>(
+    layout: &Layout<S>,
+    manifest: &Manifest,
+    mut surveys: impl Iterator<Item = &'s Survey>,
+    complete: Epoch,
+) -> Result<()> {
+    let Some(newest) = manifest.newest().filter(|newest| newest.epoch > complete) else {
+        return Ok(());
+    };
+    let short = |survey: &&Survey| survey.coverage.newest_up_to(newest.epoch) < newest.epoch;
+    let survey = surveys.find(short).expect("an epoch that all have ended is complete");
+    Err(ends_early(layout, survey, &format!("checkpoint {}", newest.number), newest.epoch))
+}
+
+/// A log ends before an epoch of which `witness` says that it was complete.
+fn ends_early<S: Storage>(layout: &Layout<S>, survey: &Survey, witness: &str, complete: Epoch) -> Error {
     let place = survey.stop.place;
-    Err(Error::Damaged(Box::new(Damage {
+    Error::Damaged(Box::new(Damage {
         core: survey.core,
         segment: Some(place.segment),
         offset: place.offset,
@@ -90,9 +110,9 @@ pub(crate) fn check_claims<'s, S: Storage>(
         verdict: Verdict::Missing,
         path: layout.segment(survey.core, place.segment),
         detail: format!(
-            "the log ends in epoch {}, but the log of core {} says that epoch {claimed} was complete on all cores",
-            survey.epoch, claim.core
+            "the log ends in epoch {}, but {witness} says that epoch {complete} was complete on all cores",
+            survey.epoch
         ),
-        loss: format!("what core {} did from epoch {} to {claimed}", survey.core, survey.ended.next()),
-    })))
+        loss: format!("what core {} did from epoch {} to {complete}", survey.core, survey.ended.next()),
+    }))
 }

@@ -48,7 +48,7 @@ impl<T: State> Base<T> {
         mut state: T,
     ) -> Result<Self> {
         let merge = Merge::open(layout, log, &part.runs)?;
-        state.expect(merge.keys());
+        state.reserve(merge.keys());
         let progress = merge.for_each(|(key, value)| {
             if let Some(value) = value {
                 state.apply(Change::Put { key, value });

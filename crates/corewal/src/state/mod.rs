@@ -65,7 +65,7 @@ pub trait State: Send {
     fn apply(&mut self, change: Change<'_>);
 
     /// Recovery is about to put up to `keys` keys: a hint to make room.
-    fn expect(&mut self, keys: u64) {
+    fn reserve(&mut self, keys: u64) {
         let _ = keys;
     }
 

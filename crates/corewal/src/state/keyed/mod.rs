@@ -89,7 +89,7 @@ impl State for Keyed {
         self.apply_hashed(self.hash(key_of(&change)), change);
     }
 
-    fn expect(&mut self, keys: u64) {
+    fn reserve(&mut self, keys: u64) {
         // A hint that came from a file: no more room than its keys would take.
         let keys = usize::try_from(keys).unwrap_or(0).min(EXPECTED_MAX);
         self.index.reserve(keys, |entry| spread(entry.hash));
