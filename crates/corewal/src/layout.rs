@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corewal_format::{CoreId, RunId, SegmentId, name};
-use corewal_io::{AlignedBuf, EntryKind, OpenMode, Storage};
+use corewal_io::{AlignedBuf, EntryKind, OpenMode, ReadPace, Storage};
 
 use crate::error::{Error, Result};
 use crate::space::Space;
@@ -19,11 +19,13 @@ pub(crate) struct Layout<S> {
     pub(crate) generation: u32,
     /// What the store's files take.
     pub(crate) space: Arc<Space>,
+    /// How files are read through it.
+    pub(crate) pace: ReadPace,
 }
 
 impl<S: Storage> Layout<S> {
     pub(crate) fn new(storage: S, dir: &Path) -> Self {
-        Self { storage, dir: dir.to_owned(), generation: 0, space: Arc::default() }
+        Self { storage, dir: dir.to_owned(), generation: 0, space: Arc::default(), pace: ReadPace::Full }
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
@@ -37,6 +39,11 @@ impl<S: Storage> Layout<S> {
     /// The layout of the store's logs of another generation.
     pub(crate) fn of_generation(&self, generation: u32) -> Self {
         Self { generation, ..self.clone() }
+    }
+
+    /// The same, for reading while the cores write.
+    pub(crate) fn gentle(&self) -> Self {
+        Self { pace: ReadPace::Gentle, ..self.clone() }
     }
 
     pub(crate) fn manifest_old(&self) -> PathBuf {

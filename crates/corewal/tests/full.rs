@@ -1,7 +1,6 @@
 //! A full disk: what appending says, that nothing acknowledged is lost, and that
 //! work goes on once there is space, without opening again. On the simulated
-//! disk, and on a real small file system where `scripts/filesystems.sh` has made
-//! one.
+//! disk, and on a real small file system where one can be mounted.
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -11,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use corewal::io::{CrashKind, Fault, FaultKind, FileStorage, OperationKind, SimOptions, SimStorage, Storage};
 use corewal::{Budget, Checkpoints, Commit, Error, Keyed, LogId, Opened, Options};
+use tempfile::TempDir;
 
 const DIR: &str = "/db";
 const HARD: u64 = 2 << 20;
@@ -202,10 +202,38 @@ fn a_checkpoint_without_space_leaves_nothing_behind_and_is_made_later() {
     }
 }
 
-/// The small file system that the script has mounted, at least 48 MiB and not
-/// more than some hundred.
-fn small() -> PathBuf {
-    PathBuf::from(std::env::var_os("COREWAL_SMALL_FS").expect("scripts/filesystems.sh sets it"))
+/// A small file system: the one that scripts/filesystems.sh has made, or a
+/// tmpfs of 64 MiB where it can be mounted.
+struct Small {
+    path: PathBuf,
+    own: Option<TempDir>,
+}
+
+impl Small {
+    fn have() -> Option<Self> {
+        if let Some(path) = std::env::var_os("COREWAL_SMALL_FS") {
+            return Some(Self { path: path.into(), own: None });
+        }
+        let own = tempfile::tempdir().unwrap();
+        let path = own.path().to_owned();
+        if !call(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "none"]).arg(&path)) {
+            println!("skipped: no tmpfs can be mounted here");
+            return None;
+        }
+        Some(Self { path, own: Some(own) })
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        if self.own.is_some() {
+            call(Command::new("umount").arg(&self.path));
+        }
+    }
+}
+
+fn call(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 fn real() -> Options {
@@ -213,9 +241,9 @@ fn real() -> Options {
 }
 
 #[test]
-#[ignore = "needs a small file system, which scripts/filesystems.sh makes"]
 fn small_file_system_is_filled_with_a_budget_and_without() {
-    let dir = small().join("budget");
+    let Some(small) = Small::have() else { return };
+    let dir = small.path.join("budget");
     let budget = 40 << 20;
     let mut store = open(real().budget(Budget::bytes(budget)), &FileStorage::new(), &dir);
     let mut number = 0;
@@ -234,7 +262,7 @@ fn small_file_system_is_filled_with_a_budget_and_without() {
     assert_eq!(data(&open(real(), &FileStorage::new(), &dir)), expected);
     std::fs::remove_dir_all(dir).unwrap();
 
-    let (dir, ballast) = (small().join("none"), small().join("ballast"));
+    let (dir, ballast) = (small.path.join("none"), small.path.join("ballast"));
     std::fs::write(&ballast, vec![1; 16 << 20]).unwrap();
     let mut store = open(real(), &FileStorage::new(), &dir);
     let (first, error) = fill(&mut store, 0, 20_000);
@@ -251,12 +279,9 @@ fn small_file_system_is_filled_with_a_budget_and_without() {
 
 /// The child of the next test: says what is durable, and goes on when full.
 #[test]
-#[ignore = "run by the next test"]
 fn small_file_system_child() {
-    if std::env::var_os("COREWAL_FULL_CHILD").is_none() {
-        return;
-    }
-    let mut store = open(real(), &FileStorage::new(), &small().join("killed"));
+    let Some(dir) = std::env::var_os("COREWAL_FULL_CHILD") else { return };
+    let mut store = open(real(), &FileStorage::new(), Path::new(&dir));
     let mut number = 0;
     loop {
         let (puts, error) = fill(&mut store, number, 20_000);
@@ -270,12 +295,12 @@ fn small_file_system_child() {
 }
 
 #[test]
-#[ignore = "needs a small file system, which scripts/filesystems.sh makes"]
 fn small_file_system_killed_when_full() {
-    let dir = small().join("killed");
+    let Some(small) = Small::have() else { return };
+    let dir = small.path.join("killed");
     let child = || {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--ignored", "--exact", "small_file_system_child", "--nocapture"]).env("COREWAL_FULL_CHILD", "1");
+        child.args(["--exact", "small_file_system_child", "--nocapture"]).env("COREWAL_FULL_CHILD", &dir);
         child.stdout(Stdio::piped()).spawn().unwrap()
     };
     for lines in [1, 3] {

@@ -45,5 +45,6 @@ pub use sim::{
     CrashKind, Fault, FaultKind, OperationKind, SimFile, SimLock, SimOptions, SimSnapshot, SimStorage, SimStorageIo,
 };
 pub use storage::{
-    BLOCK_SIZE, Completion, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, Token, Wait, WritePath,
+    BLOCK_SIZE, Completion, DirEntry, EntryKind, OpenMode, Operation, ReadPace, Storage, StorageIo, Token, Wait,
+    WritePath,
 };

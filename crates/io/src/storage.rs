@@ -35,6 +35,19 @@ pub enum OpenMode {
     CreateNew,
 }
 
+/// How a file is read, from its beginning to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadPace {
+    /// As fast as the medium gives it: the system reads ahead as far as it
+    /// likes.
+    Full,
+    /// Beside others who wait for the medium: no more at once than is asked
+    /// for. What Linux reads ahead on its own goes by the device (`sysfs`,
+    /// `queue/read_ahead_kb`) and can be 16 MiB, behind which a write waits for
+    /// milliseconds.
+    Gentle,
+}
+
 /// What a directory entry is. Links are reported as [`EntryKind::Other`]:
 /// backends never follow them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +87,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// Makes the write path of one core. `core` is its index, for backends
     /// that have something ready for each.
     fn io(&self, core: usize) -> io::Result<Self::Io>;
+
+    /// Makes a write path for work in the background, beside those of the cores.
+    fn io_beside(&self) -> io::Result<Self::Io> {
+        self.io(usize::MAX)
+    }
 
     /// How writes to `file` will reach the medium.
     fn write_path(&self, file: &Self::File) -> WritePath;
@@ -116,6 +134,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// [`Storage::settle`].
     fn zero(&self, file: &Self::File, offset: u64, len: u64) -> io::Result<()> {
         write::zeros(self, file, offset, len)
+    }
+
+    /// Tells how `file` will be read from here on. A hint, which may do nothing.
+    fn set_read_pace(&self, file: &Self::File, pace: ReadPace) {
+        let _ = (file, pace);
     }
 
     /// Tells that `len` bytes from `offset` on will be read soon. A hint: it

@@ -4,12 +4,14 @@
 //! with the source offsets and the watermark, and a close. Its positions count
 //! from its own first byte.
 
+use std::io;
+
 use corewal_format::{
     BLOCK_LEN, CommitRef, Epoch, FRAME_HEADER_LEN, FrameFields, Lsn, MAX_OFFSETS, Opening, Record, RunId, RunRef,
     SegmentHeader, SegmentIdentity, Sequence, TimestampNs, block_align, crc32c_append, encode_commit_body,
     finish_frame,
 };
-use corewal_io::{AlignedBuf, OpenMode, Storage};
+use corewal_io::{AlignedBuf, OpenMode, Operation, Storage, StorageIo, Token, Wait};
 
 use crate::commit::Progress;
 use crate::error::{Error, Result};
@@ -18,6 +20,9 @@ use crate::scan::LogIdentity;
 
 /// A frame is finished when it holds so many bytes.
 const FRAME_BYTES: usize = 128 << 10;
+
+/// Writes that are under way while the next frame is built.
+const IN_FLIGHT: usize = 3;
 
 /// What all frames of a run have in common.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +40,7 @@ pub(crate) struct RunWriter<'l, S: Storage> {
     stamp: Stamp,
     run: RunRef,
     buffer: AlignedBuf,
+    writes: Writes<S>,
     /// Bytes of the frame at hand, and its records.
     len: usize,
     records: u32,
@@ -54,7 +60,8 @@ impl<'l, S: Storage> RunWriter<'l, S> {
             identity,
             stamp,
             run: RunRef { run, level: 0, bytes: 0, puts: 0, deletes: 0, crc: 0 },
-            buffer: AlignedBuf::new(FRAME_BYTES + BLOCK_LEN),
+            buffer: frame_buffer(),
+            writes: Writes { io: None, pending: Vec::new(), free: Vec::new() },
             len: FRAME_HEADER_LEN,
             records: 0,
             sequence: 0,
@@ -105,6 +112,7 @@ impl<'l, S: Storage> RunWriter<'l, S> {
         self.push(&Record::Close { complete: self.stamp.epoch })?;
         self.end_frame()?;
         let path = self.layout.run(self.run.run);
+        self.writes.wait(self.layout, &self.file, 0).map_err(|error| Error::io("write", &path, error))?;
         if sync {
             self.layout.settle(&self.file, 0, &path)?;
         }
@@ -147,10 +155,91 @@ impl<'l, S: Storage> RunWriter<'l, S> {
     fn write(&mut self, len: usize) -> Result<()> {
         let path = self.layout.run(self.run.run);
         self.run.crc = crc32c_append(self.run.crc, &self.buffer.as_slice()[..len]);
-        let written = self.layout.storage.write_at(&self.file, self.run.bytes, &self.buffer, 0..len);
-        written.map_err(|error| Error::io("write", &path, error))?;
+        let failed = |error| Error::io("write", &path, error);
+        if self.run.bytes == 0 {
+            self.layout.storage.write_at(&self.file, 0, &self.buffer, 0..len).map_err(failed)?;
+        } else {
+            let next = self.writes.buffer(self.layout, &self.file).map_err(failed)?;
+            let full = std::mem::replace(&mut self.buffer, next);
+            self.writes.submit(self.layout, &self.file, self.run.bytes, full, len).map_err(failed)?;
+        }
         self.run.bytes += len as u64;
         self.layout.space.runs_grown(len as u64);
         Ok(())
+    }
+}
+
+fn frame_buffer() -> AlignedBuf {
+    AlignedBuf::new(FRAME_BYTES + BLOCK_LEN)
+}
+
+/// The writes of a run that are under way.
+struct Writes<S: Storage> {
+    /// `None` until there is something to write, and where there is none to be
+    /// had: then each write is waited for.
+    io: Option<S::Io>,
+    pending: Vec<Pending>,
+    free: Vec<AlignedBuf>,
+}
+
+struct Pending {
+    token: Token,
+    offset: u64,
+    len: usize,
+}
+
+impl<S: Storage> Writes<S> {
+    /// A buffer for the next frame, once few enough writes are under way.
+    fn buffer(&mut self, layout: &Layout<S>, file: &S::File) -> io::Result<AlignedBuf> {
+        self.wait(layout, file, IN_FLIGHT - 1)?;
+        Ok(self.free.pop().unwrap_or_else(frame_buffer))
+    }
+
+    fn submit(
+        &mut self,
+        layout: &Layout<S>,
+        file: &S::File,
+        offset: u64,
+        buffer: AlignedBuf,
+        len: usize,
+    ) -> io::Result<()> {
+        if self.io.is_none() {
+            self.io = layout.storage.io_beside().ok();
+        }
+        let Some(io) = &mut self.io else {
+            layout.storage.write_at(file, offset, &buffer, 0..len)?;
+            self.put_back(buffer);
+            return Ok(());
+        };
+        let write = Operation::Write { file: file.clone(), offset, buffer, range: 0..len, data_sync: false };
+        self.pending.push(Pending { token: io.submit(write)?, offset, len });
+        Ok(())
+    }
+
+    /// Waits until no more than `most` writes are under way.
+    fn wait(&mut self, layout: &Layout<S>, file: &S::File, most: usize) -> io::Result<()> {
+        let mut completions = Vec::new();
+        while self.pending.len() > most {
+            let io = self.io.as_mut().expect("something is under way");
+            io.poll(Wait::One, &mut completions)?;
+            for completion in completions.drain(..) {
+                let at = self.pending.iter().position(|write| write.token == completion.token);
+                let Pending { offset, len, .. } = self.pending.swap_remove(at.expect("it was submitted"));
+                let buffer = completion.buffer.expect("a write gives its buffer back");
+                // What a short write has left, from its last whole block on.
+                let done = completion.result? / BLOCK_LEN * BLOCK_LEN;
+                if done < len {
+                    layout.storage.write_at(file, offset + done as u64, &buffer, done..len)?;
+                }
+                self.put_back(buffer);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_back(&mut self, buffer: AlignedBuf) {
+        if buffer.capacity() == FRAME_BYTES + BLOCK_LEN {
+            self.free.push(buffer);
+        }
     }
 }

@@ -147,7 +147,7 @@ pub(crate) fn open<S: Storage, T: State>(
     let (cores, reports): (Vec<OpenedCore<S, T>>, _) = opened.into_iter().unzip();
     let logs = cores.iter().zip(bases).map(|(core, progress)| CoreLog { dead: core.dead.clone(), progress });
     let checkpointer = Checkpointer::new(
-        layout.clone(),
+        layout.gentle(),
         Arc::clone(&clock),
         options.checkpoints,
         manifest.clone(),

@@ -8,14 +8,19 @@ use corewal_format::{
     BLOCK_LEN, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameHeader, LogId, Lsn, Manifest, Opening, Record,
     RecordError, RunId, SegmentError, SegmentHeader, SegmentId, SegmentIdentity, Sequence, block_align,
 };
-use corewal_io::{OpenMode, Storage};
+use corewal_io::{OpenMode, ReadPace, Storage};
 
 use super::verdict::StopClass;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// Bytes read at once.
-const CHUNK_LEN: usize = 512 << 10;
+fn chunk_len(pace: ReadPace) -> usize {
+    match pace {
+        ReadPace::Full => 512 << 10,
+        ReadPace::Gentle => 256 << 10,
+    }
+}
 
 /// Which log: everything a segment must agree with besides its number and base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +169,10 @@ impl<S: Storage> Window<S> {
 
     fn open_path(layout: &Layout<S>, path: PathBuf, segment: SegmentId, bytes: Vec<u8>) -> Result<Option<Self>> {
         match layout.storage.open(&path, OpenMode::Read) {
-            Ok(file) => Ok(Some(Self { file, path, segment, recycled: false, bytes, start: 0, filled: 0 })),
+            Ok(file) => {
+                layout.storage.set_read_pace(&file, layout.pace);
+                Ok(Some(Self { file, path, segment, recycled: false, bytes, start: 0, filled: 0 }))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("open", &path, error)),
         }
@@ -180,7 +188,8 @@ impl<S: Storage> Window<S> {
         let within = offset >= self.start && offset + len as u64 <= self.start + self.filled as u64;
         if !within {
             let failed = |error| Error::io("read", &self.path, error);
-            let wanted = block_align(len).max(CHUNK_LEN);
+            let chunk = chunk_len(layout.pace);
+            let wanted = block_align(len).max(chunk);
             if self.bytes.len() < wanted {
                 // No more memory than the file has bytes, whatever a length in
                 // it claims; and clearing a large window would be most of the
@@ -198,7 +207,7 @@ impl<S: Storage> Window<S> {
             self.filled = read.map_err(failed)?;
             if self.filled == self.bytes.len() {
                 // The next part comes from the medium while this one is looked at.
-                layout.storage.read_ahead(&self.file, offset + self.filled as u64, CHUNK_LEN as u64);
+                layout.storage.read_ahead(&self.file, offset + self.filled as u64, chunk as u64);
             }
         }
         let from = usize::try_from(offset - self.start).expect("within the window");

@@ -92,6 +92,19 @@ impl Choice {
         Ok(blocking)
     }
 
+    /// A write path of its own, without a thread of the kernel; by plain calls
+    /// where no ring can be had.
+    pub(super) fn io_beside(&self) -> FileIo {
+        #[cfg(target_os = "linux")]
+        if self.backend != Backend::Blocking
+            && self.refusal().is_none()
+            && let Ok(io) = super::uring::UringIo::new(None)
+        {
+            return FileIo::Uring(io);
+        }
+        FileIo::Blocking(BlockingIo::default())
+    }
+
     #[cfg(target_os = "linux")]
     fn probe(&self) -> Result<(), String> {
         // Rings that are there already were looked at when they were made.

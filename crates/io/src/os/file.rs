@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::direct::Direct;
+use crate::ReadPace;
 
 /// An open file of [`FileStorage`](crate::FileStorage). Clones share its
 /// descriptors; the last one closes them.
@@ -113,15 +114,30 @@ impl OsFile {
         }
     }
 
-    /// Asks the operating system to start reading a range into its cache, and
-    /// to read ahead further than usual (`posix_fadvise(2)`). Advice: its
-    /// result does not matter.
+    /// Asks the operating system to read ahead further than usual, or not at all
+    /// (`posix_fadvise(2)`). Advice: its result does not matter.
+    pub(super) fn set_read_pace(&self, pace: ReadPace) {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{Advice, fadvise};
+
+            let advice = match pace {
+                ReadPace::Full => Advice::Sequential,
+                ReadPace::Gentle => Advice::Random,
+            };
+            let _ = fadvise(&self.inner.file, 0, None, advice);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = pace;
+    }
+
+    /// Asks the operating system to start reading a range into its cache
+    /// (`posix_fadvise(2)`). Advice: its result does not matter.
     pub(super) fn read_ahead(&self, offset: u64, len: u64) {
         #[cfg(target_os = "linux")]
         {
             use rustix::fs::{Advice, fadvise};
 
-            let _ = fadvise(&self.inner.file, offset, None, Advice::Sequential);
             if let Some(len) = std::num::NonZeroU64::new(len) {
                 let _ = fadvise(&self.inner.file, offset, Some(len), Advice::WillNeed);
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::backend::Choice;
 use super::direct::{self, Direct};
 use super::{Backend, FileIo, FileLock, OsFile, lock, open};
-use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, Storage, WritePath, write};
+use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, ReadPace, Storage, WritePath, write};
 
 /// The file system of the operating system.
 ///
@@ -110,6 +110,10 @@ impl Storage for FileStorage {
         self.choice.io(core)
     }
 
+    fn io_beside(&self) -> io::Result<FileIo> {
+        Ok(self.choice.io_beside())
+    }
+
     fn write_path(&self, file: &OsFile) -> WritePath {
         let (backend, no_ring) = self.choice.name();
         let cached = match file.direct() {
@@ -131,6 +135,10 @@ impl Storage for FileStorage {
             file.reserve(offset, len)?;
         }
         write::zeros(self, file, offset, len)
+    }
+
+    fn set_read_pace(&self, file: &OsFile, pace: ReadPace) {
+        file.set_read_pace(pace);
     }
 
     fn read_ahead(&self, file: &OsFile, offset: u64, len: u64) {
