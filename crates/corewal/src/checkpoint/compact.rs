@@ -106,7 +106,7 @@ impl<S: Storage> Checkpointer<S> {
                 writer.add(key, Some(value))?;
             }
             keys = keys.wrapping_add(1);
-            if keys.is_multiple_of(4096) {
+            if keys.is_multiple_of(512) {
                 context.go_on()?;
             }
             merge.advance()?;
@@ -153,7 +153,7 @@ fn merge_into_one<S: Storage>(context: &Context<'_, S>, log: LogIdentity, runs: 
     let mut keys = 0_u32;
     let progress = Merge::open(&context.layout, log, runs)?.for_each(|(key, value)| {
         keys = keys.wrapping_add(1);
-        if keys.is_multiple_of(4096) {
+        if keys.is_multiple_of(512) {
             context.go_on()?;
         }
         writer.add(key, value)

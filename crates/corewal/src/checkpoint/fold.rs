@@ -6,6 +6,7 @@ use corewal_io::Storage;
 
 use super::Context;
 use super::run::RunWriter;
+use super::source::key_prefix;
 use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::scan::{Cursor, DeadRanges, LogIdentity, Step, StopReason};
@@ -35,11 +36,8 @@ struct Batch {
 impl Batch {
     fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
         let fits = "a batch is written long before it has 4 GiB";
-        let mut prefix = [0; 8];
-        let len = key.len().min(8);
-        prefix[..len].copy_from_slice(&key[..len]);
         self.items.push(Item {
-            prefix: prefix.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
+            prefix: key_prefix(key),
             at: u32::try_from(self.bytes.len()).expect(fits),
             key_len: u32::try_from(key.len()).expect(fits),
             value_len: value.map_or(REMOVED, |value| u32::try_from(value.len()).expect(fits)),

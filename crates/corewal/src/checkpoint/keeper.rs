@@ -60,6 +60,7 @@ struct Shared<S: Storage> {
     space: Arc<Space>,
     /// Runs are still to be merged, for which there was no space.
     owed: AtomicBool,
+    /// The store is being closed: no more runs are merged.
     stop: AtomicBool,
     /// Somebody found one to be due.
     due: Mutex<bool>,
@@ -165,7 +166,7 @@ impl<S: Storage> Keeper<S> {
 }
 
 impl<S: Storage> Drop for Keeper<S> {
-    /// Waits for the thread.
+    /// Waits for the thread, and for a checkpoint that is due.
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         *locked(&self.shared.due) = true;
@@ -185,11 +186,15 @@ impl<S: Storage> Shared<S> {
             }
             *due = false;
             drop(due);
-            if self.stop.load(Ordering::Relaxed) {
+            let stop = self.stop.load(Ordering::Relaxed);
+            // At the end too: what is in a checkpoint, no opening replays.
+            if !stop || self.is_due() {
+                // What went wrong stands in the status.
+                let _ = self.make();
+            }
+            if stop {
                 return;
             }
-            // What went wrong stands in the status.
-            let _ = self.make();
         }
     }
 
@@ -235,7 +240,7 @@ impl<S: Storage> Shared<S> {
         let epoch = self.board.complete();
         // Read behind the epoch: all of it is durable by now.
         let durable: Vec<_> = self.durable.iter().map(DurableLsn::get).collect();
-        let mut made = maker.make(epoch, &durable, &self.stop);
+        let mut made = maker.make(epoch, &durable);
         // The segments go before runs are merged, which can take longer.
         self.note(&maker);
         // Without space for it runs are merged once the segments have gone.
@@ -244,7 +249,7 @@ impl<S: Storage> Shared<S> {
             && (new.is_some() || owed)
             && maker.newest().is_some()
         {
-            let fits = self.space.may_merge(self.space.merging());
+            let fits = !self.stop.load(Ordering::Relaxed) && self.space.may_merge(self.space.merging());
             let mut none = CheckpointMade::default();
             let merged = fits && maker.compact(new.as_mut().unwrap_or(&mut none), &self.stop);
             self.owed.store(!merged, Ordering::Relaxed);

@@ -201,12 +201,13 @@ impl<S: Storage> Checkpointer<S> {
     /// An error leaves the checkpoints as they were. Runs that it cannot remove
     /// again, or of which it does not know whether the manifest names them, the
     /// next one that is made removes, or the next opening.
-    pub(crate) fn make(&mut self, epoch: Epoch, durable: &[Lsn], stop: &AtomicBool) -> Result<Option<CheckpointMade>> {
+    pub(crate) fn make(&mut self, epoch: Epoch, durable: &[Lsn]) -> Result<Option<CheckpointMade>> {
         assert_eq!(durable.len(), self.cores.len());
         if epoch.0 == 0 || self.newest().is_some_and(|newest| newest.epoch >= epoch) {
             return Ok(None);
         }
-        let context = self.context(epoch, stop);
+        let never = AtomicBool::new(false);
+        let context = self.context(epoch, &never);
         let time = context.stamp.time;
         self.complaint = None;
         let folded = self.fold_all(&context, epoch, durable);

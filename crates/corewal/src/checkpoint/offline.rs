@@ -75,7 +75,7 @@ pub fn checkpoint_on<S: Storage>(
     let planted = Planted::default();
     let mut checkpointer = Checkpointer::new(layout.clone(), clock, policy, manifest, cores, u64::MAX, planted)?;
     let stop = AtomicBool::new(false);
-    let mut made = checkpointer.make(complete, &durable, &stop)?;
+    let mut made = checkpointer.make(complete, &durable)?;
     if let Some(made) = &mut made {
         checkpointer.compact(made, &stop);
     }

@@ -256,7 +256,35 @@ impl<'l, S: Storage> Chain<'l, S> {
 /// Several runs of one core, as one.
 pub(crate) struct Merge<'l, S: Storage> {
     /// Newest first.
-    sources: Vec<Chain<'l, S>>,
+    sources: Vec<Source<'l, S>>,
+    /// Those that have the key at hand, newest first.
+    heads: Vec<usize>,
+}
+
+struct Source<'l, S: Storage> {
+    chain: Chain<'l, S>,
+    /// The beginning of its key, which decides most comparisons.
+    prefix: u64,
+}
+
+impl<'l, S: Storage> Source<'l, S> {
+    fn new(chain: Chain<'l, S>) -> Self {
+        let mut source = Self { chain, prefix: 0 };
+        source.look();
+        source
+    }
+
+    fn look(&mut self) {
+        self.prefix = self.chain.current().map_or(u64::MAX, |(key, _)| key_prefix(key));
+    }
+}
+
+/// The first eight bytes of a key, as a number that orders as they do.
+pub(super) fn key_prefix(key: &[u8]) -> u64 {
+    let mut prefix = [0; 8];
+    let len = key.len().min(8);
+    prefix[..len].copy_from_slice(&key[..len]);
+    prefix.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
 impl<'l, S: Storage> Merge<'l, S> {
@@ -265,27 +293,33 @@ impl<'l, S: Storage> Merge<'l, S> {
         let base = runs.partition_point(|run| run.level > 0);
         let mut sources = Vec::new();
         for &run in runs[base..].iter().rev() {
-            sources.push(Chain::open(layout, log, vec![run])?);
+            sources.push(Source::new(Chain::open(layout, log, vec![run])?));
         }
         if base > 0 {
-            sources.push(Chain::open(layout, log, runs[..base].to_vec())?);
+            sources.push(Source::new(Chain::open(layout, log, runs[..base].to_vec())?));
         }
-        Ok(Self { sources })
+        Ok(Self::of(sources))
     }
 
     /// What several cores have, which share no key.
     pub(crate) fn of_cores(cores: Vec<Self>) -> Self {
-        Self { sources: cores.into_iter().flat_map(|core| core.sources).collect() }
+        Self::of(cores.into_iter().flat_map(|core| core.sources).collect())
+    }
+
+    fn of(sources: Vec<Source<'l, S>>) -> Self {
+        let mut merge = Self { sources, heads: Vec::new() };
+        merge.find();
+        merge
     }
 
     /// How many keys there are at most.
     pub(crate) fn keys(&self) -> u64 {
-        self.sources.iter().map(|source| source.keys).sum()
+        self.sources.iter().map(|source| source.chain.keys).sum()
     }
 
     /// How many runs of the base have been read to their end.
     pub(crate) fn base_read(&self) -> usize {
-        let base = self.sources.last().filter(|source| source.runs[0].level > 0);
+        let base = self.sources.last().map(|source| &source.chain).filter(|base| base.runs[0].level > 0);
         base.map_or(0, |base| base.index + usize::from(base.current().is_none()))
     }
 
@@ -293,48 +327,48 @@ impl<'l, S: Storage> Merge<'l, S> {
     /// removed.
     #[inline]
     pub(crate) fn current(&self) -> Option<KeyValue<'_>> {
-        let mut smallest: Option<KeyValue<'_>> = None;
-        for source in &self.sources {
-            let Some(found) = source.current() else { continue };
-            // Of equals the first is the newest.
-            if smallest.is_none_or(|smallest| found.0 < smallest.0) {
-                smallest = Some(found);
-            }
-        }
-        smallest
+        self.sources[*self.heads.first()?].chain.current()
     }
 
     /// Goes on to the next key.
     #[inline]
     pub(crate) fn advance(&mut self) -> Result<()> {
-        // Which sources have the key at hand; more than 64 go one by one.
-        let mut have = 0_u64;
-        let mut smallest: Option<&[u8]> = None;
+        for &head in &self.heads {
+            let source = &mut self.sources[head];
+            source.chain.advance()?;
+            source.look();
+        }
+        self.find();
+        Ok(())
+    }
+
+    /// Finds who has the smallest key.
+    #[inline]
+    fn find(&mut self) {
+        self.heads.clear();
+        let mut smallest = (u64::MAX, None);
         for (index, source) in self.sources.iter().enumerate() {
-            let Some((key, _)) = source.current() else { continue };
-            let bit = 1 << index.min(63);
-            match smallest.map_or(Ordering::Less, |smallest| key.cmp(smallest)) {
-                Ordering::Less => (smallest, have) = (Some(key), bit),
-                Ordering::Equal => have |= bit,
+            if source.prefix > smallest.0 {
+                continue;
+            }
+            let Some((key, _)) = source.chain.current() else { continue };
+            let order =
+                smallest.1.map_or(Ordering::Less, |other| source.prefix.cmp(&smallest.0).then_with(|| key.cmp(other)));
+            match order {
+                Ordering::Less => {
+                    smallest = (source.prefix, Some(key));
+                    self.heads.clear();
+                    self.heads.push(index);
+                }
+                Ordering::Equal => self.heads.push(index),
                 Ordering::Greater => {}
             }
         }
-        if self.sources.len() >= 64 {
-            let key = smallest.map(<[u8]>::to_vec);
-            let with_key = |source: &&mut Chain<'l, S>| source.current().map(|(found, _)| found.to_vec()) == key;
-            return self.sources.iter_mut().filter(with_key).try_for_each(Chain::advance);
-        }
-        while have != 0 {
-            let index = have.trailing_zeros() as usize;
-            have &= have - 1;
-            self.sources[index].advance()?;
-        }
-        Ok(())
     }
 
     /// The offsets and the watermark of the newest run, once all are read.
     pub(crate) fn progress(&self) -> Progress {
-        let newest = self.sources.first().and_then(|source| source.reader.progress.clone());
+        let newest = self.sources.first().and_then(|source| source.chain.reader.progress.clone());
         newest.unwrap_or_default()
     }
 

@@ -49,12 +49,14 @@ impl<T: State> Base<T> {
     ) -> Result<Self> {
         let merge = Merge::open(layout, log, &part.runs)?;
         state.reserve(merge.keys());
+        let mut copies = Copies::default();
         let progress = merge.for_each(|(key, value)| {
             if let Some(value) = value {
-                state.apply(Change::Put { key, value });
+                copies.push(key, value, &mut state);
             }
             Ok(())
         })?;
+        copies.apply(&mut state);
         Ok(Self { state, progress, lsn: part.lsn })
     }
 }
@@ -130,16 +132,55 @@ impl Keep {
     }
 }
 
+/// Keys and values that do not stand still, to be put together.
+#[derive(Default)]
+struct Copies {
+    bytes: Vec<u8>,
+    /// Where each key ends, and its value.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Copies {
+    fn push(&mut self, key: &[u8], value: &[u8], state: &mut impl State) {
+        self.bytes.extend_from_slice(key);
+        let end_of_key = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((end_of_key, self.bytes.len()));
+        if self.ends.len() == TOGETHER || self.bytes.len() > COPIED_MAX {
+            self.apply(state);
+        }
+    }
+
+    fn apply(&mut self, state: &mut impl State) {
+        let mut changes = Changes::new();
+        let mut from = 0;
+        for &(end_of_key, end) in &self.ends {
+            let (key, value) = (&self.bytes[from..end_of_key], &self.bytes[end_of_key..end]);
+            changes.push(Change::Put { key, value }, state);
+            from = end;
+        }
+        changes.apply(state);
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// Changes that a state sees at once, at most.
+const TOGETHER: usize = 64;
+
+/// Bytes that are copied to make them stand still, about.
+const COPIED_MAX: usize = 64 << 10;
+
 /// Changes of a frame that are still to be applied: a state may gain from
 /// seeing several at once.
 struct Changes<'f> {
-    changes: [Change<'f>; 64],
+    changes: [Change<'f>; TOGETHER],
     len: usize,
 }
 
 impl<'f> Changes<'f> {
     fn new() -> Self {
-        Self { changes: [Change::Payload(&[]); 64], len: 0 }
+        Self { changes: [Change::Payload(&[]); TOGETHER], len: 0 }
     }
 
     #[inline]
