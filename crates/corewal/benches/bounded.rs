@@ -42,6 +42,7 @@ struct Filled {
     took: Duration,
     made: u64,
     written: u64,
+    held: u64,
 }
 
 fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints) -> Filled {
@@ -49,7 +50,7 @@ fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints) -> Fi
     let opened = options(cores, policy).open(dir).expect("opens");
     let began = Instant::now();
     let (store, shards) = (opened.store, opened.shards);
-    let latencies = std::thread::scope(|scope| {
+    let (latencies, took, status) = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 peak.fetch_max(space(dir), Ordering::Relaxed);
@@ -94,7 +95,6 @@ fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints) -> Fi
             all.extend(latencies);
             shards.push(shard);
         }
-        done.store(true, Ordering::Relaxed);
         store.announce_epoch();
         for shard in &mut shards {
             shard.sync().expect("syncs");
@@ -102,13 +102,15 @@ fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints) -> Fi
         for shard in shards {
             shard.close().expect("closes");
         }
+        let (took, status) = (began.elapsed(), store.checkpoint_status());
+        assert_eq!(status.error, None);
+        // Makes the checkpoint that is due.
+        drop(store);
+        done.store(true, Ordering::Relaxed);
         all.sort_unstable();
-        all
+        (all, took, status)
     });
-    let took = began.elapsed();
-    let status = store.checkpoint_status();
-    assert_eq!(status.error, None);
-    Filled { peak: peak.into_inner(), latencies, took, made: status.made, written: status.written }
+    Filled { peak: peak.into_inner(), latencies, took, made: status.made, written: status.written, held: status.held }
 }
 
 fn reopen(dir: &Path, cores: u16, policy: Checkpoints) -> Duration {
@@ -145,7 +147,7 @@ fn main() {
         let at_percentile = |percent: usize| filled.latencies[(filled.latencies.len() - 1) * percent / 100];
         println!(
             "{name:<18} {:>6.2} M puts/s; commit p50 {:>5} us, p99 {:>6} us; disk at most {:>6.0} MiB ({:.2}x), \
-             at the end {:>6.0} MiB; {:>3} checkpoints of {:>6.0} MiB written",
+             at the end {:>6.0} MiB; {:>3} checkpoints of {:>6.0} MiB written, {} segments waited",
             puts as f64 / filled.took.as_secs_f64() / 1e6,
             at_percentile(50),
             at_percentile(99),
@@ -154,6 +156,7 @@ fn main() {
             space(&at) as f64 / MIB,
             filled.made,
             filled.written as f64 / MIB,
+            filled.held,
         );
         p99.push(at_percentile(99));
     }

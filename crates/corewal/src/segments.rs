@@ -90,6 +90,9 @@ impl<S: Storage> Workshop<S> {
     /// [`Error::OutOfSpace`] if not even the least of it fits; [`Error::Io`].
     pub(crate) fn make(&self, want: Want, stop: &AtomicBool) -> Result<OpenSegment<S::File>> {
         let space = &self.layout.space;
+        if !want.must {
+            space.hold(stop);
+        }
         // A disk that was full is not written full again at each try.
         let mut want = if space.is_short() { Want { capacity: want.least, ..want } } else { want };
         loop {

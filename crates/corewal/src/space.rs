@@ -4,10 +4,12 @@
 //! for them by what the segments were refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use corewal_format::{CoreId, Manifest};
 use corewal_io::Storage;
 
+use crate::checkpoint::Backlog;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 
@@ -90,6 +92,8 @@ pub(crate) struct Space {
     manifests: AtomicU64,
     /// Of the runs, those that the next checkpoint may have to merge.
     merging: AtomicU64,
+    /// What the newest checkpoint does not cover, once checkpoints are made.
+    backlog: OnceLock<Arc<Backlog>>,
     /// The file system was full when it was last asked for space.
     short: AtomicBool,
 }
@@ -97,6 +101,18 @@ pub(crate) struct Space {
 impl Space {
     pub(crate) fn new(budget: Option<Budget>, run: u64) -> Self {
         Self { budget, run, ..Self::default() }
+    }
+
+    pub(crate) fn set_backlog(&self, backlog: Arc<Backlog>) {
+        let new = self.backlog.set(backlog);
+        new.expect("a store has its checkpoints made by one");
+    }
+
+    /// Waits while checkpoints do not keep up with the cores.
+    pub(crate) fn hold(&self, stop: &AtomicBool) {
+        if let Some(backlog) = self.backlog.get() {
+            backlog.hold(stop);
+        }
     }
 
     /// Bytes of all files.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use corewal_format::{Epoch, Lsn};
 use corewal_io::Storage;
 
-use super::{CheckpointMade, Checkpointer, Checkpoints};
+use super::{Backlog, CheckpointMade, Checkpointer, Checkpoints};
 use crate::clock::Clock;
 use crate::durable::DurableLsn;
 use crate::epochs::EpochBoard;
@@ -26,6 +26,9 @@ pub struct CheckpointStatus {
     pub written: u64,
     /// Bytes of log that the newest does not cover, over all cores.
     pub behind: u64,
+    /// How many new segments had to wait because checkpoints did not keep up
+    /// with the cores; see [`Checkpoints::bytes`].
+    pub held: u64,
     /// Why the last try failed, if it did, or what could not be done behind it:
     /// runs merged, or an old one removed. It is tried again.
     pub error: Option<String>,
@@ -45,9 +48,7 @@ struct Shared<S: Storage> {
     board: Arc<EpochBoard>,
     clock: Arc<dyn Clock>,
     policy: Checkpoints,
-    durable: Vec<DurableLsn>,
-    /// Sum of the positions that the newest checkpoint covers.
-    covered: AtomicU64,
+    backlog: Arc<Backlog>,
     /// Epoch and time of the newest, or of the opening.
     epoch: AtomicU64,
     time: AtomicU64,
@@ -89,11 +90,12 @@ impl<S: Storage> Keeper<S> {
     ) -> Result<Self> {
         let clock = Arc::clone(&maker.clock);
         let dir = maker.layout.dir.clone();
+        let backlog = Arc::new(Backlog::new(durable, policy));
+        maker.layout.space.set_backlog(Arc::clone(&backlog));
         let shared = Arc::new(Shared {
             board,
             policy,
-            durable,
-            covered: AtomicU64::new(0),
+            backlog,
             epoch: AtomicU64::new(0),
             time: AtomicU64::new(clock.now().0),
             not_before: AtomicU64::new(0),
@@ -145,8 +147,8 @@ impl<S: Storage> Keeper<S> {
     }
 
     pub(crate) fn status(&self) -> CheckpointStatus {
-        let behind = self.shared.appended().saturating_sub(self.shared.covered.load(Ordering::Relaxed));
-        CheckpointStatus { behind, ..locked(&self.shared.status).clone() }
+        let (behind, held) = (self.shared.backlog.bytes(), self.shared.backlog.held());
+        CheckpointStatus { behind, held, ..locked(&self.shared.status).clone() }
     }
 
     /// A core has ended an epoch, durably: a checkpoint may be due.
@@ -156,7 +158,10 @@ impl<S: Storage> Keeper<S> {
         }
         match &self.thread {
             Some(_) => {
-                *locked(&self.shared.due) = true;
+                let mut due = locked(&self.shared.due);
+                *due = true;
+                self.shared.backlog.set_busy(true);
+                drop(due);
                 self.shared.rings.notify_one();
             }
             // What went wrong stands in the status.
@@ -177,11 +182,25 @@ impl<S: Storage> Drop for Keeper<S> {
     }
 }
 
+/// Says at its end that no checkpoint is being made.
+struct Idle<'b>(&'b Backlog);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.set_busy(false);
+    }
+}
+
 impl<S: Storage> Shared<S> {
     fn work(&self) {
+        // Nobody waits for a thread that has ended, however it did.
+        let _idle = Idle(&self.backlog);
         loop {
             let mut due = locked(&self.due);
-            while !*due {
+            let too_long = || self.backlog.is_over() && self.is_due();
+            while !*due && !too_long() {
+                // Under the lock, so that nobody finds one due in between.
+                self.backlog.set_busy(false);
                 due = self.rings.wait(due).unwrap_or_else(PoisonError::into_inner);
             }
             *due = false;
@@ -196,11 +215,6 @@ impl<S: Storage> Shared<S> {
                 return;
             }
         }
-    }
-
-    /// Sum of the durable positions of all cores.
-    fn appended(&self) -> u64 {
-        self.durable.iter().map(|durable| durable.get().0).fold(0, u64::saturating_add)
     }
 
     /// Whether checkpoints are made without being asked for.
@@ -219,12 +233,11 @@ impl<S: Storage> Shared<S> {
         if self.board.complete().0 <= self.epoch.load(Ordering::Relaxed) {
             return false;
         }
-        let appended = self.appended();
-        if appended < self.not_before.load(Ordering::Relaxed) {
+        if self.backlog.appended() < self.not_before.load(Ordering::Relaxed) {
             // Out of space, the logs do not grow.
             return self.space.is_scarce() && self.board.complete().0 > self.failed.load(Ordering::Relaxed);
         }
-        let behind = appended.saturating_sub(self.covered.load(Ordering::Relaxed));
+        let behind = self.backlog.bytes();
         if self.space.worth_freeing().is_some_and(|least| behind >= least) {
             return true;
         }
@@ -239,7 +252,7 @@ impl<S: Storage> Shared<S> {
         let mut maker = locked(&self.maker);
         let epoch = self.board.complete();
         // Read behind the epoch: all of it is durable by now.
-        let durable: Vec<_> = self.durable.iter().map(DurableLsn::get).collect();
+        let durable = self.backlog.durable();
         let mut made = maker.make(epoch, &durable);
         // The segments go before runs are merged, which can take longer.
         self.note(&maker);
@@ -273,7 +286,7 @@ impl<S: Storage> Shared<S> {
                 status.error = Some(error.to_string());
                 self.failed.store(epoch.0, Ordering::Relaxed);
                 let more = self.policy.bytes.unwrap_or(64 << 20) / 8;
-                self.not_before.store(self.appended().saturating_add(more), Ordering::Relaxed);
+                self.not_before.store(self.backlog.appended().saturating_add(more), Ordering::Relaxed);
             }
         }
         made
@@ -287,7 +300,7 @@ impl<S: Storage> Shared<S> {
         }
         if let Some(newest) = maker.newest() {
             let covered = newest.cores.iter().map(|core| core.lsn.0).fold(0, u64::saturating_add);
-            self.covered.store(covered, Ordering::Relaxed);
+            self.backlog.set_covered(covered);
             self.epoch.store(newest.epoch.0, Ordering::Relaxed);
             self.time.store(newest.time.0, Ordering::Relaxed);
             locked(&self.status).epoch = newest.epoch;

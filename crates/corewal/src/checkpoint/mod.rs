@@ -5,6 +5,7 @@
 //! The cores have no part in it but to release their segments: it reads what
 //! they have made durable.
 
+mod backlog;
 mod compact;
 mod fold;
 mod keeper;
@@ -28,6 +29,7 @@ use crate::planted::Planted;
 use crate::recovery::{prepare_manifest, replace_manifest};
 use crate::scan::{DeadRanges, LogIdentity};
 
+pub(crate) use backlog::Backlog;
 use fold::Progressed;
 pub use keeper::CheckpointStatus;
 pub(crate) use keeper::Keeper;

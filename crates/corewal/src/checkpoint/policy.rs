@@ -32,6 +32,12 @@ impl Checkpoints {
 
     /// One when the logs of all cores together have grown by so many bytes
     /// since the last, at the next complete epoch.
+    ///
+    /// Where the cores write faster than checkpoints can be made, new segments
+    /// wait from twice as many bytes on: appending says
+    /// [`Error::Full`](crate::Error::Full), or waits, until the checkpoint under
+    /// way is made. Without a complete epoch there is none to wait for, and the
+    /// logs go on growing.
     #[must_use]
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = Some(bytes);
