@@ -197,6 +197,9 @@ pub(crate) struct Dump {
     /// Only records of this epoch
     #[arg(long, value_name = "E")]
     pub(crate) epoch: Option<u64>,
+    /// The runs of the newest checkpoint instead of the logs
+    #[arg(long, conflicts_with_all = ["from", "epoch"])]
+    pub(crate) checkpoint: bool,
 }
 
 /// `corewal repair`

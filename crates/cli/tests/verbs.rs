@@ -63,6 +63,27 @@ fn json_has_the_names_of_the_contract() {
     assert!(!one.is_empty() && one.iter().all(|record| record["core"] == 1 && record["epoch"] == 3));
     world.run("dump --core 7").failed(2, &["cores 0 to 1"]);
 
+    // What a checkpoint holds is told in the same words.
+    assert_eq!(world.run("dump --checkpoint").out, "");
+    assert_eq!(world.run("checkpoint").code, Some(0));
+    let runs = lines(&world.run("--json dump --checkpoint").out);
+    let puts: Vec<_> = runs.iter().filter(|record| record["op"] == "put").collect();
+    assert_eq!(puts.len(), 94);
+    for record in puts {
+        let entry = scanned.iter().find(|entry| entry["key"] == record["key"]).unwrap();
+        assert_eq!(
+            (&entry["core"], entry["value"].to_string()),
+            (&record["core"], record["value"].as_str().unwrap().to_owned())
+        );
+        assert!(record["run"].is_u64() && record["level"] == 1);
+    }
+    let ends = |op: &str| runs.iter().filter(|record| record["op"] == op).count();
+    assert_eq!((ends("commit"), ends("close")), (2, 2), "one a run");
+    assert!(runs.iter().any(|record| record["offsets"].as_object().is_some_and(|offsets| !offsets.is_empty())));
+    let text = world.run("dump --checkpoint --core 1").out;
+    assert!(text.lines().all(|line| line.starts_with("run ") && line.contains(" core 1 ")), "{text}");
+    world.run("dump --checkpoint --epoch 3").failed(2, &["cannot be used with"]);
+
     let verified = world.run("--json verify").json();
     assert_eq!((&verified["ok"], &verified["findings"]), (&true.into(), &serde_json::json!([])));
     assert_eq!(world.run("repair").out, "nothing to repair\n");

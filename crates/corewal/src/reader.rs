@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use corewal_format::{
-    Checkpoint, CoreId, Epoch, Frame, LogId, Lsn, MAX_EPOCH, Manifest, ManifestState, Offsets, Record, SegmentIdentity,
-    Sequence, TimestampNs,
+    Checkpoint, CoreId, Epoch, Frame, LogId, Lsn, MAX_EPOCH, Manifest, ManifestState, Offsets, Record, RunRef,
+    SegmentIdentity, Sequence, TimestampNs,
 };
 use corewal_io::{FileStorage, OpenMode, Storage, WritePath};
 
-use crate::checkpoint::named_runs;
+use crate::checkpoint::{for_each_record, named_runs};
 use crate::clock::SystemClock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -344,6 +344,43 @@ impl<S: Storage> Reader<S> {
             }
             if !feeds[next].advance()? {
                 feeds.remove(next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every record of the runs of the newest checkpoint to `visit`, core
+    /// by core, run by run, as it stands there, until it breaks. The view's
+    /// positions count from the beginning of the run's file; the epoch is that
+    /// of the checkpoint for which the run was written.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`], also if a live writer has removed a run
+    /// meanwhile: look again.
+    pub fn for_each_run_record(
+        &self,
+        cores: Option<CoreId>,
+        mut visit: impl FnMut(&RunRef, RecordView<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let Some(newest) = self.manifest.newest() else { return Ok(()) };
+        let wanted = self.surveys.iter().map(|survey| survey.core).filter(|core| cores.is_none_or(|one| one == *core));
+        for core in wanted {
+            for &run in &newest.cores[core.index()].runs {
+                let given = for_each_record(&self.layout, self.log(core), run, |header, entry| {
+                    let view = RecordView {
+                        core,
+                        lsn: entry.lsn,
+                        sequence: entry.sequence,
+                        epoch: entry.epoch,
+                        timestamp: header.fields.timestamp,
+                        counts: true,
+                        record: entry.record,
+                    };
+                    visit(&run, view)
+                })?;
+                if given.is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())

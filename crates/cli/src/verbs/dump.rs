@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write as _};
 use std::ops::ControlFlow;
 
-use corewal::format::Record;
+use corewal::format::{Record, RunRef};
 use corewal::{CoreId, Lsn, Reader, RecordView};
 use serde_json::{Map, Value, json};
 
@@ -20,18 +20,20 @@ pub(super) fn run(common: &Common, args: &Dump) -> Result<Exit, Failure> {
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut failed = Ok(());
-    reader.for_each_record(args.core.map(CoreId), Lsn(args.from.unwrap_or(0)), |record| {
-        let epoch = record.epoch.get();
-        if args.epoch.is_some_and(|wanted| epoch > wanted) {
-            return ControlFlow::Break(());
-        }
-        if args.epoch.is_some_and(|wanted| epoch < wanted) {
-            return ControlFlow::Continue(());
-        }
-        failed =
-            if common.json { writeln!(out, "{}", as_json(&record)) } else { writeln!(out, "{}", as_text(&record)) };
+    let mut print = |line: Line<'_>| {
+        failed = if common.json { writeln!(out, "{}", line.as_json()) } else { writeln!(out, "{}", line.as_text()) };
         if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
+    };
+    let core = args.core.map(CoreId);
+    if args.checkpoint {
+        reader.for_each_run_record(core, |run, view| print(Line { run: Some(run), view }))?;
+    } else {
+        reader.for_each_record(core, Lsn(args.from.unwrap_or(0)), |view| match args.epoch {
+            Some(wanted) if view.epoch.get() > wanted => ControlFlow::Break(()),
+            Some(wanted) if view.epoch.get() < wanted => ControlFlow::Continue(()),
+            _ => print(Line { run: None, view }),
+        })?;
+    }
     failed?;
     out.flush()?;
     Ok(Exit::Done)
@@ -72,37 +74,55 @@ fn fields(record: &Record<'_>) -> Map<String, Value> {
     }
 }
 
-fn as_json(view: &RecordView<'_>) -> Value {
-    let mut line = json!({
-        "core": view.core.get(),
-        "lsn": view.lsn.get(),
-        "epoch": view.epoch.get(),
-        "sequence": view.sequence.get(),
-        "timestamp_ns": view.timestamp.get(),
-        "op": view.record.name(),
-        "counts": view.counts,
-    });
-    line.as_object_mut().expect("made as one").extend(fields(&view.record));
-    line
+/// A record, and the run of a checkpoint that it stands in, if in none of the
+/// logs.
+struct Line<'a> {
+    run: Option<&'a RunRef>,
+    view: RecordView<'a>,
 }
 
-fn as_text(view: &RecordView<'_>) -> String {
-    let mut line = format!(
-        "epoch {:<6} core {:<3} lsn {:<12} seq {:<10} {:<9}",
-        view.epoch.get(),
-        view.core.get(),
-        view.lsn.get(),
-        view.sequence.get(),
-        view.record.name()
-    );
-    for (name, value) in fields(&view.record) {
-        line += &match value {
-            Value::String(text) => format!(" {name}={text}"),
-            other => format!(" {name}={other}"),
-        };
+impl Line<'_> {
+    fn as_json(&self) -> Value {
+        let view = &self.view;
+        let mut line = json!({
+            "core": view.core.get(),
+            "lsn": view.lsn.get(),
+            "epoch": view.epoch.get(),
+            "sequence": view.sequence.get(),
+            "timestamp_ns": view.timestamp.get(),
+            "op": view.record.name(),
+            "counts": view.counts,
+        });
+        let all = line.as_object_mut().expect("made as one");
+        if let Some(run) = self.run {
+            all.extend([("run".to_owned(), run.run.get().into()), ("level".to_owned(), run.level.into())]);
+        }
+        all.extend(fields(&view.record));
+        line
     }
-    if !view.counts {
-        line += " (rolled back)";
+
+    fn as_text(&self) -> String {
+        let view = &self.view;
+        let mut line = format!(
+            "epoch {:<6} core {:<3} lsn {:<12} seq {:<10} {:<9}",
+            view.epoch.get(),
+            view.core.get(),
+            view.lsn.get(),
+            view.sequence.get(),
+            view.record.name()
+        );
+        if let Some(run) = self.run {
+            line.insert_str(0, &format!("run {:<6} ", run.run));
+        }
+        for (name, value) in fields(&view.record) {
+            line += &match value {
+                Value::String(text) => format!(" {name}={text}"),
+                other => format!(" {name}={other}"),
+            };
+        }
+        if !view.counts {
+            line += " (rolled back)";
+        }
+        line
     }
-    line
 }

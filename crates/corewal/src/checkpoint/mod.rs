@@ -37,7 +37,7 @@ pub use offline::{checkpoint, checkpoint_on};
 pub use policy::Checkpoints;
 pub(crate) use reshard::{base_behind, begin_log};
 use run::Stamp;
-pub(crate) use source::{Merge, check_whole};
+pub(crate) use source::{Merge, check_whole, for_each_record};
 
 use crate::commit::Progress;
 

@@ -2,11 +2,11 @@
 //! key.
 
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, Record, RunRef, SegmentHeader, SegmentIdentity,
-    block_align, crc32c_append,
+    BLOCK_LEN, CoreId, Entry, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, Record, RunRef, SegmentHeader,
+    SegmentIdentity, block_align, crc32c_append,
 };
 use corewal_io::Storage;
 
@@ -50,6 +50,12 @@ pub(crate) type KeyValue<'a> = (&'a [u8], Option<&'a [u8]>);
 
 impl<'l, S: Storage> RunReader<'l, S> {
     pub(crate) fn open(layout: &'l Layout<S>, log: LogIdentity, run: RunRef) -> Result<Self> {
+        let mut reader = Self::before_first_frame(layout, log, run)?;
+        reader.fill()?;
+        Ok(reader)
+    }
+
+    fn before_first_frame(layout: &'l Layout<S>, log: LogIdentity, run: RunRef) -> Result<Self> {
         let Some(mut window) = Window::open_run(layout, run.run)? else {
             return Err(damaged(layout, log.core, run, 0, Verdict::Missing, "the run is absent".into()));
         };
@@ -69,7 +75,7 @@ impl<'l, S: Storage> RunReader<'l, S> {
             }
             Err(error) => return fail(Verdict::Corrupt, error.to_string()),
         }
-        let mut reader = Self {
+        Ok(Self {
             layout,
             core: log.core,
             run,
@@ -84,9 +90,7 @@ impl<'l, S: Storage> RunReader<'l, S> {
             seen: (0, 0),
             progress: None,
             closed: false,
-        };
-        reader.fill()?;
-        Ok(reader)
+        })
     }
 
     /// The key at hand; `None` at the end.
@@ -382,6 +386,27 @@ impl<'l, S: Storage> Merge<'l, S> {
         }
         Ok(self.progress())
     }
+}
+
+/// Gives every record of a run, as it stands there, until `visit` breaks.
+pub(crate) fn for_each_record<S: Storage>(
+    layout: &Layout<S>,
+    log: LogIdentity,
+    run: RunRef,
+    mut visit: impl FnMut(&FrameHeader, &Entry<'_>) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>> {
+    let mut reader = RunReader::before_first_frame(layout, log, run)?;
+    while !reader.closed {
+        let lsn = Lsn(reader.offset);
+        reader.next_frame()?;
+        let frame = Frame::decode(&reader.frame, reader.seed, lsn).expect("it was found valid and this is a copy");
+        for entry in frame.entries().flatten() {
+            if visit(&frame.header, &entry).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Whether a run's file is, byte for byte, what the manifest says.
