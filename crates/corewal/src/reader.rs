@@ -251,12 +251,35 @@ impl<S: Storage> Reader<S> {
         recover: Recover,
         state: impl Fn(CoreId) -> T + Send + Sync,
     ) -> Result<Vec<CoreView<T>>> {
-        let keep = self.plan(recover).keep;
         if !self.manifest.checkpoints.is_empty() && !T::FOLDS {
             return Err(Error::NotFoldable);
         }
+        self.replay_on(&self.manifest, recover, state)
+    }
+
+    /// Source offsets and watermark of every core, without the state: of a
+    /// checkpoint it reads a part only.
+    ///
+    /// # Errors
+    /// As [`Reader::replay`].
+    pub fn progress(&self, recover: Recover) -> Result<Vec<CoreView<()>>> {
+        let mut manifest = self.manifest.clone();
+        for part in manifest.checkpoints.iter_mut().flat_map(|checkpoint| &mut checkpoint.cores) {
+            // The newest run says what all of them come to.
+            part.runs.drain(..part.runs.len().saturating_sub(1));
+        }
+        self.replay_on(&manifest, recover, |_| ())
+    }
+
+    fn replay_on<T: State>(
+        &self,
+        manifest: &Manifest,
+        recover: Recover,
+        state: impl Fn(CoreId) -> T + Send + Sync,
+    ) -> Result<Vec<CoreView<T>>> {
+        let keep = self.plan(recover).keep;
         let surveys: Vec<&Survey> = self.surveys.iter().collect();
-        let replayed = replay_from(&self.layout, &self.manifest, &surveys, keep, false, &state, &SystemClock)?;
+        let replayed = replay_from(&self.layout, manifest, &surveys, keep, false, &state, &SystemClock)?;
         let view = |(survey, (recovered, _)): (&Survey, (Recovered<T>, _))| {
             let progress = recovered.progress;
             let (offsets, watermark) = (progress.offsets, progress.watermark);

@@ -17,7 +17,7 @@ pub(super) fn run(common: &Common) -> Result<Exit, Failure> {
     let reader = Reader::open(&common.dir)?;
     let info = reader.info()?;
     let path = reader.write_path()?;
-    let views = reader.replay(Recover::CompleteEpoch, |_| ())?;
+    let views = reader.progress(Recover::CompleteEpoch)?;
     let merged = offsets::merge(&views);
     let offsets: Map<String, Value> =
         merged.iter().map(|(name, value)| ((*name).to_owned(), offsets::json(value))).collect();
