@@ -41,6 +41,14 @@ pub enum Unrestorable {
         /// The newest epoch that has.
         newest: Epoch,
     },
+    /// The target lies between two that are within reach: the log that leads to
+    /// it was not sealed yet when a checkpoint of a later epoch was pushed.
+    Between {
+        /// The newest epoch within reach before it.
+        before: Epoch,
+        /// The oldest one after it.
+        after: Epoch,
+    },
     /// A segment is missing on the way.
     Gap {
         /// The generation of logs.
@@ -62,6 +70,9 @@ impl fmt::Display for Unrestorable {
                 write!(f, "the archive begins later: its oldest checkpoint is of epoch {oldest}")
             }
             Self::NotReached { newest } => write!(f, "the archive does not reach so far: its newest epoch is {newest}"),
+            Self::Between { before, after } => {
+                write!(f, "the archive has no epoch between {before} and {after}; either of them can be restored")
+            }
             Self::Gap { generation, core, reaches, missing: Some(segment) } => write!(
                 f,
                 "segment {segment} of core {core} (generation {generation}) is missing: nothing after epoch {reaches} can be reached"
@@ -134,7 +145,11 @@ pub(crate) fn plan(index: &Index, target: Target) -> Result<Plan<'_>, Unrestorab
                 Some(best) if epoch == best.base.epoch => Ok(best.bare()),
                 Some(best) => Ok(best.until_epoch(epoch)),
                 None if epoch > newest && nearest.gap.is_none() => Err(Unrestorable::NotReached { newest }),
-                None => Err(nearest.gap.clone().unwrap_or(Unrestorable::NotReached { newest: nearest.epoch })),
+                None => Err(nearest.gap.clone().unwrap_or_else(|| {
+                    let before = before.iter().map(|reach| reach.epoch).max().unwrap_or(nearest.epoch);
+                    let later = reaches.iter().map(|reach| reach.base.epoch).find(|&base| base > epoch);
+                    later.map_or(Unrestorable::NotReached { newest }, |after| Unrestorable::Between { before, after })
+                })),
             }
         }
         Target::Time(time) => {

@@ -5,13 +5,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{LOG, Machine, assert_holds, files};
-use corewal_archive::{Archive, Error, Options, Takeover, Target};
+use corewal::{Checkpoints, Commit, Keyed, Reader, Recover};
+use corewal_archive::{Archive, Error, Options, Takeover, Target, store};
 use corewal_format::Epoch;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -153,4 +155,86 @@ fn a_server_that_refuses_or_is_gone_is_an_error_in_time() {
     drop(server);
     let gone = archive.list(LOG);
     assert!(matches!(gone, Err(Error::Object { .. } | Error::Timeout { .. })), "{gone:?}");
+}
+
+/// A store, and what its state was at the end of each epoch.
+struct Told {
+    dir: PathBuf,
+    random: fastrand::Rng,
+    data: BTreeMap<Vec<u8>, Vec<u8>>,
+    epochs: Vec<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Told {
+    /// Puts and deletes over so many epochs, and a checkpoint of the last.
+    fn go_on(&mut self, epochs: u64) {
+        let checkpoints = Checkpoints::manual().keep(3);
+        let options =
+            corewal::Options::new().cores(2).buffer_bytes(16 << 10).segment_bytes(64 << 10).checkpoints(checkpoints);
+        let mut opened = options.open(&self.dir).unwrap();
+        for _ in 0..epochs {
+            for _ in 0..400 {
+                let key = format!("key-{}", self.random.u32(..300)).into_bytes();
+                let shard = &mut opened.shards[opened.store.route(&key).index()];
+                if self.random.u8(..) < 40 {
+                    shard.delete(&key).unwrap();
+                    self.data.remove(&key);
+                } else {
+                    let value: Vec<u8> = (0..self.random.usize(..200)).map(|_| self.random.u8(..)).collect();
+                    shard.put(&key, &value).unwrap();
+                    self.data.insert(key, value);
+                }
+            }
+            let ended = opened.store.next_epoch();
+            for shard in &mut opened.shards {
+                shard.commit(&Commit::new()).unwrap();
+                shard.end_epoch(ended).unwrap();
+                shard.sync().unwrap();
+            }
+            self.epochs.push(self.data.clone());
+            assert_eq!(opened.store.complete_epoch().get(), self.epochs.len() as u64);
+        }
+        opened.store.checkpoint().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_store_comes_back_from_s3_at_every_epoch_within_reach() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("s3"));
+    let (archive, url) = (server.archive(SECRET, options()), "s3://bucket/some/stores");
+    let random = fastrand::Rng::with_seed(4);
+    let mut told = Told { dir: dir.path().join("store"), random, data: BTreeMap::new(), epochs: Vec::new() };
+    let mut log_id = None;
+    for _ in 0..3 {
+        told.go_on(5);
+        let id = Reader::open(&told.dir).unwrap().info().unwrap().log_id;
+        let mut owner = store::own(&archive, url, &told.dir, id, false).unwrap();
+        let pushed = store::push(&mut owner, url, &told.dir).unwrap();
+        assert_eq!(pushed.epoch.get(), told.epochs.len() as u64);
+        log_id = Some(id);
+    }
+    let (log_id, mut within, mut without) = (log_id.unwrap(), 0, 0);
+    for (epoch, expected) in (1..).zip(&told.epochs) {
+        let to = dir.path().join(format!("restored-{epoch}"));
+        match store::restore(&archive, url, log_id, Target::Epoch(Epoch(epoch)), &to) {
+            Ok((_, made)) => {
+                assert_eq!(made.epoch, Epoch(epoch));
+                let views = Reader::open(&to).unwrap().replay(Recover::CompleteEpoch, |_| Keyed::default()).unwrap();
+                let found = views.iter().flat_map(|view| view.state.iter());
+                let found: BTreeMap<_, _> = found.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+                assert!(found == *expected, "epoch {epoch}");
+                within += 1;
+            }
+            // Its log was released before the first push, or not sealed when the
+            // checkpoint behind it was pushed.
+            Err(error) => {
+                let why = if epoch < 5 { "its oldest checkpoint is of epoch 5" } else { "has no epoch between" };
+                assert!(error.to_string().contains(why), "{epoch}: {error}");
+                assert!(!to.exists() && !epoch.is_multiple_of(5), "{epoch}");
+                without += 1;
+            }
+        }
+    }
+    assert!(within >= 8 && within + without == 15, "{within} and {without}");
 }

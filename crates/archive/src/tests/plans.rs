@@ -96,6 +96,15 @@ fn the_newest_checkpoint_before_the_target_and_what_follows_it() {
 }
 
 #[test]
+fn what_was_not_sealed_before_a_later_checkpoint_lies_between() {
+    let index = index(vec![checkpoint(1, 2, 2), checkpoint(2, 6, 2)], both(2..=3));
+    let between = Unrestorable::Between { before: Epoch(3), after: Epoch(6) };
+    assert_eq!(chosen(&index, Target::Epoch(Epoch(5))), Err(between));
+    assert_eq!(chosen(&index, Target::Epoch(Epoch(3))).unwrap().2, 3);
+    assert_eq!(chosen(&index, Target::Epoch(Epoch(6))), Ok((Some(2), vec![], 6)));
+}
+
+#[test]
 fn by_time() {
     let index = index(vec![checkpoint(1, 2, 2), checkpoint(2, 4, 2)], both(2..=6));
     // At time 35 epoch 3 had ended and 4 had not: the segment that shows it is
