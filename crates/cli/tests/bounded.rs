@@ -67,6 +67,11 @@ fn a_store_in_use_is_not_checkpointed_or_resharded_from_outside() {
     let _open = world.open();
     world.run("checkpoint").failed(4, &["in use"]);
     world.run("reshard --cores 3").failed(4, &["in use"]);
+    // What stands in segments that are being written can't go yet, and that is
+    // said.
+    let pushed = world.run("archive push --to copy");
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    assert!(pushed.out.contains("reaches epoch 0") && pushed.out.contains("the rest goes with"), "{pushed:?}");
 }
 
 #[test]

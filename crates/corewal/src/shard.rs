@@ -160,7 +160,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     ///
     /// # Errors
     /// [`Error::TooLarge`] for offsets over their limits, [`Error::Parked`], and
-    /// [`Error::Io`] as [`Shard::put`]: the commit is not appended and the batch
+    /// [`Error::Io`] and [`Error::OutOfSpace`] as [`Shard::put`]: the commit is not appended and the batch
     /// stays open. [`Error::Latched`]: whether the commit survives only reopening
     /// tells. What else goes wrong behind a commit that is appended,
     /// [`Shard::poll`] says.
@@ -203,8 +203,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// covers all that came before. Returns its position.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch, [`Error::Parked`], [`Error::Io`] as
-    /// [`Shard::put`]: nothing is appended. [`Error::Latched`].
+    /// [`Error::OpenBatch`] within a batch, [`Error::Parked`], [`Error::Io`] and
+    /// [`Error::OutOfSpace`] as [`Shard::put`]: nothing is appended. [`Error::Latched`].
     pub fn checkpoint_mark(&mut self, id: u64) -> Result<Lsn> {
         self.append(|writer| writer.checkpoint_mark(id))
     }
@@ -219,8 +219,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     ///
     /// # Errors
     /// [`Error::OpenBatch`] within a batch, [`Error::EpochOver`] if it has
-    /// ended, [`Error::Parked`], [`Error::Io`] as [`Shard::put`]: the epoch does
-    /// not end here. [`Error::Latched`].
+    /// ended, [`Error::Parked`], [`Error::Io`] and [`Error::OutOfSpace`] as
+    /// [`Shard::put`]: the epoch does not end here. [`Error::Latched`].
     pub fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
         self.board.used(epoch);
         let complete = self.board.complete();
@@ -249,7 +249,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// durable position.
     ///
     /// # Errors
-    /// [`Error::Latched`]. [`Error::Io`] if an epoch cannot be ended or a part of
+    /// [`Error::Latched`]. [`Error::Io`] or [`Error::OutOfSpace`] if an epoch cannot be ended or a part of
     /// the log not be released, for want of a segment, or if the files of an
     /// earlier release could not be put away: all else that is due was done,
     /// nothing is lost, and calling again tries again.
@@ -337,7 +337,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// durable position.
     ///
     /// # Errors
-    /// As [`Shard::poll`]: after [`Error::Io`] what was appended is durable.
+    /// As [`Shard::poll`]: after any but [`Error::Latched`] what was appended is
+    /// durable.
     pub fn sync(&mut self) -> Result<Lsn> {
         // Want of a segment keeps nothing that is appended from being durable.
         let before = self.end_announced().and_then(|()| self.release_or_say());
@@ -381,8 +382,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// disk.
     ///
     /// # Errors
-    /// [`Error::OpenBatch`] within a batch, [`Error::Io`] as [`Shard::put`]: the
-    /// shard is not parked. [`Error::Latched`]: epochs wait for it.
+    /// [`Error::OpenBatch`] within a batch, [`Error::Io`] and [`Error::OutOfSpace`]
+    /// as [`Shard::put`]: the shard is not parked. [`Error::Latched`]: epochs wait for it.
     pub fn park(&mut self) -> Result<()> {
         if !self.parked {
             self.append(Writer::park)?;
@@ -399,7 +400,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// epoch could seem complete without what this shard does from now on.
     ///
     /// # Errors
-    /// [`Error::Io`] as [`Shard::put`], [`Error::Latched`]. After one the shard
+    /// [`Error::Io`] and [`Error::OutOfSpace`] as [`Shard::put`],
+    /// [`Error::Latched`]. After one the shard
     /// stays parked, and yet epochs wait for it until another call succeeds.
     pub fn unpark(&mut self) -> Result<()> {
         if !self.parked {

@@ -135,6 +135,10 @@ impl<S: Storage> Store<S> {
     /// they release what it covers at their next poll, sync or commit. `None`
     /// if no epoch has become complete since the last.
     ///
+    /// It counts once the manifest names it. If runs could not be merged behind
+    /// that, for want of space or else, [`Store::checkpoint_status`] says why,
+    /// and the next one tries again.
+    ///
     /// # Errors
     /// [`Error::NotFoldable`]; [`Error::Io`] and [`Error::Damaged`] (a run or
     /// a log that is needed for it): the checkpoints are as they were, nothing

@@ -77,6 +77,7 @@ fn push(common: &Common, args: &ArchivePush) -> Result<(Exit, String), Failure> 
         let value = json!({
             "store": log_id.to_string(),
             "epoch": pushed.epoch.get(),
+            "complete_epoch": info.complete_epoch.get(),
             "owner": owner.term().0,
             "files": pushed.uploaded,
             "bytes": pushed.uploaded_bytes,
@@ -92,6 +93,12 @@ fn push(common: &Common, args: &ArchivePush) -> Result<(Exit, String), Failure> 
         );
         for name in &pushed.vanished {
             text += &format!("note: {name} was released before it could be sent\n");
+        }
+        if info.live && pushed.epoch < info.complete_epoch {
+            text += &format!(
+                "note: the store is open and complete up to epoch {}: the rest goes with the first push after its next checkpoint\n",
+                info.complete_epoch
+            );
         }
         text
     };
