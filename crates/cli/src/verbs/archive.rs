@@ -71,7 +71,18 @@ fn push(common: &Common, args: &ArchivePush) -> Result<(Exit, String), Failure> 
         }
     }
     let archive = Archive::open(&args.to, Options::default())?;
-    let mut owner = store::own(&archive, &args.to, &common.dir, log_id, args.force)?;
+    let mut owner = store::own(&archive, &args.to, &common.dir, log_id, args.force).map_err(|error| {
+        let diverged = matches!(error, corewal_archive::Error::Diverged { .. });
+        let failure = Failure::from(error);
+        if !diverged {
+            return failure;
+        }
+        failure.context(format!(
+            "{} is not pushed to {} (--force makes it the archive's newest all the same; restore looks at what is there)",
+            common.dir.display(),
+            args.to
+        ))
+    })?;
     let pushed = store::push(&mut owner, &args.to, &common.dir)?;
     let output = if common.json {
         let value = json!({
