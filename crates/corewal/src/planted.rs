@@ -25,6 +25,9 @@ pub enum PlantedBug {
     ReleasedBeforeManifest,
     /// A run's content is not synced before the manifest names it.
     RunNotSynced,
+    /// Where the number of cores changes, the old logs and runs are removed
+    /// before the manifest that no longer names them is durable.
+    OldLogsRemovedEarly,
 }
 
 /// Which fault is planted, if any.
@@ -63,6 +66,10 @@ impl Planted {
     pub(crate) fn run_not_synced(self) -> bool {
         self.bug == Some(PlantedBug::RunNotSynced)
     }
+
+    pub(crate) fn old_logs_removed_early(self) -> bool {
+        self.bug == Some(PlantedBug::OldLogsRemovedEarly)
+    }
 }
 
 #[cfg(not(feature = "planted-bugs"))]
@@ -92,6 +99,10 @@ impl Planted {
     }
 
     pub(crate) const fn run_not_synced(self) -> bool {
+        false
+    }
+
+    pub(crate) const fn old_logs_removed_early(self) -> bool {
         false
     }
 }

@@ -76,6 +76,11 @@ fn a_run_that_the_manifest_names_unsynced_is_found() {
 }
 
 #[test]
+fn old_logs_that_are_removed_before_the_new_ones_count_are_found() {
+    planted(PlantedBug::OldLogsRemovedEarly);
+}
+
+#[test]
 fn a_disk_whose_syncs_lie_is_found() {
     must_be_found("a disk whose syncs lie", |seed| {
         let profile = Profile::of(seed);

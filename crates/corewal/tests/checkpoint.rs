@@ -76,6 +76,20 @@ fn files(disk: &SimStorage, extension: &str) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_long_log_over_few_keys_becomes_one_run_a_core() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk);
+    (1..=400).for_each(|number| round(&mut store, number));
+    let log: u64 = files(&disk, "wal").iter().map(|path| disk.read_file(path).unwrap().len() as u64).sum();
+    let made = store.store.checkpoint().unwrap().unwrap();
+    assert_eq!(made.runs, 2);
+    assert!(made.written == made.bytes && log > 20 * made.bytes, "written once: {made:?} of {log}");
+    let expected = data(&store);
+    drop(store);
+    assert_eq!(data(&open(&disk)), expected);
+}
+
+#[test]
 fn a_store_with_checkpoints_opens_as_one_without_and_its_log_stays_short() {
     let (with, without) = (SimStorage::default(), SimStorage::default());
     let (mut one, mut other) = (open(&with), open(&without));

@@ -55,22 +55,46 @@ impl Batch {
         (item.value_len != REMOVED).then(|| &behind[..item.value_len as usize])
     }
 
-    /// Gives each key once, in order, with its last change; empties the batch.
-    fn drain(&mut self, mut visit: impl FnMut(&[u8], Option<&[u8]>) -> Result<()>) -> Result<()> {
+    /// Keeps of each key the last change, and sorts them.
+    fn sort(&mut self) {
         let mut items = std::mem::take(&mut self.items);
         items.sort_unstable_by(|a, b| {
             let keys = a.prefix.cmp(&b.prefix).then_with(|| self.key(a).cmp(self.key(b)));
             keys.then_with(|| a.at.cmp(&b.at))
         });
-        for (index, item) in items.iter().enumerate() {
-            let key = self.key(item);
-            let last = items.get(index + 1).is_none_or(|next| next.prefix != item.prefix || self.key(next) != key);
-            if last {
-                visit(key, self.value(item))?;
+        let mut kept = 0;
+        for index in 0..items.len() {
+            let item = items[index];
+            let next = items.get(index + 1);
+            if next.is_none_or(|next| next.prefix != item.prefix || self.key(next) != self.key(&item)) {
+                items[kept] = item;
+                kept += 1;
             }
         }
-        items.clear();
+        items.truncate(kept);
         self.items = items;
+    }
+
+    /// Lets go of the changes that later ones replace.
+    fn shrink(&mut self) {
+        self.sort();
+        let len = |item: &Item| (item.key_len + if item.value_len == REMOVED { 0 } else { item.value_len }) as usize;
+        let mut bytes = Vec::with_capacity(self.items.iter().map(len).sum());
+        for item in &mut self.items {
+            let from = item.at as usize;
+            item.at = u32::try_from(bytes.len()).expect("it became shorter");
+            bytes.extend_from_slice(&self.bytes[from..from + len(item)]);
+        }
+        self.bytes = bytes;
+    }
+
+    /// Gives each key once, in order, with its last change; empties the batch.
+    fn drain(&mut self, mut visit: impl FnMut(&[u8], Option<&[u8]>) -> Result<()>) -> Result<()> {
+        self.sort();
+        for item in &self.items {
+            visit(self.key(item), self.value(item))?;
+        }
+        self.items.clear();
         self.bytes.clear();
         Ok(())
     }
@@ -146,8 +170,12 @@ pub(crate) fn fold<S: Storage>(
             }
         }
         if batch.bytes.len() >= context.batch_bytes {
-            runs.push(write(context, log, &mut batch, &to.progress)?);
-            said.clone_from(&to.progress);
+            // The same few keys over and over are one run, however long the log.
+            batch.shrink();
+            if batch.bytes.len() >= context.batch_bytes / 2 {
+                runs.push(write(context, log, &mut batch, &to.progress)?);
+                said.clone_from(&to.progress);
+            }
         }
     }
     // A run also carries what commits say, so one is written for them alone.
@@ -227,12 +255,16 @@ mod tests {
             ));
             Ok(())
         };
+        batch.shrink();
+        assert_eq!((batch.items.len(), batch.bytes.len()), (5, 49));
+        batch.push(b"b", Some(b"3"));
+        batch.push(b"a", None);
         batch.drain(&mut visit).unwrap();
         batch.drain(&mut visit).unwrap();
         let expected = [
             ("", Some("empty")),
-            ("a", Some("2")),
-            ("b", None),
+            ("a", None),
+            ("b", Some("3")),
             ("longer than eight", Some("")),
             ("longer than eight bytes", Some("2")),
         ];

@@ -77,6 +77,9 @@ impl<S: Storage> Checkpointer<S> {
         let checkpoint =
             Checkpoint { number: manifest.number, epoch: newest.epoch, time: context.stamp.time, cores: parts };
         let manifest = Manifest { checkpoints: vec![checkpoint], ..manifest };
+        if self.planted.old_logs_removed_early() {
+            clear_others(&layout, &manifest)?;
+        }
         write_manifest(&layout, &manifest, Some(&self.manifest))?;
 
         // 4. What no longer counts goes.

@@ -24,6 +24,8 @@ pub(crate) struct Counts {
     pub(crate) from_checkpoint: u64,
     pub(crate) piled: u64,
     pub(crate) released: u64,
+    /// And those whose number of cores had been changed.
+    pub(crate) resharded: u64,
 }
 
 impl Counts {
@@ -32,6 +34,7 @@ impl Counts {
         self.from_checkpoint += other.from_checkpoint;
         self.piled += other.piled;
         self.released += other.released;
+        self.resharded += other.resharded;
     }
 }
 
@@ -121,7 +124,7 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "{} crash states of {} seeds in {:.1} s ({rate:.0}/s), the slowest seed {} took {:.2} s; \
-             {} with a checkpoint, {} with one of several runs, {} with a released log",
+             {} with a checkpoint, {} with one of several runs, {} with a released log, {} on another number of cores",
             self.counts.states,
             self.seeds,
             self.took.as_secs_f64(),
@@ -129,7 +132,8 @@ impl std::fmt::Display for Report {
             self.slowest.1.as_secs_f64(),
             self.counts.from_checkpoint,
             self.counts.piled,
-            self.counts.released
+            self.counts.released,
+            self.counts.resharded
         )
     }
 }

@@ -166,6 +166,7 @@ pub(crate) fn open(
         }
     }
     let store = opened.map_err(|error| format!("opening refuses: {error}"))?;
+    oracle.choose(manifest(disk).map_or(0, |manifest| manifest.generation));
     session.profile.tell(|| format!("open {recover:?}: {}", store.report));
     ensure!(!(oracle.created && store.report.created), "a store that existed was created anew");
     let found = oracle.settle(&store, recover).map_err(|error| format!("{error} ({recover:?})"))?;
@@ -185,12 +186,19 @@ fn check_files(session: &Session<'_>, disk: &SimStorage, store: &Store) -> Outco
         ensure!(start <= covered, "core {core} begins at {start}, the oldest checkpoint covers it up to {covered}");
     }
     session.count(|counts| {
+        counts.resharded += u64::from(manifest.generation > 0);
         counts.from_checkpoint += u64::from(newest.is_some());
         counts.released += u64::from(store.shards.iter().any(|shard| shard.log().start_lsn().get() > 0));
         let piled = |core: &corewal::format::CoreCheckpoint| core.runs.len() > 1;
         counts.piled += u64::from(manifest.newest().is_some_and(|newest| newest.cores.iter().any(piled)));
     });
     Ok(())
+}
+
+/// The manifest, if there is one by now.
+fn manifest(disk: &SimStorage) -> Option<Manifest> {
+    let bytes = disk.read_file(&Path::new(DIR).join(name::MANIFEST))?;
+    Manifest::decode(&bytes).ok()
 }
 
 /// Demands that the runs on the disk are those that the manifest names.
@@ -219,7 +227,9 @@ pub(crate) fn verify(disk: &SimStorage) -> Outcome {
 }
 
 pub(crate) fn try_open(session: &Session<'_>, disk: &SimStorage, recover: Recover) -> corewal::Result<Store> {
-    let options = session.profile.options.clone().recover(recover);
+    // As many as there are, which a change may have made others.
+    let cores = manifest(disk).map_or(session.profile.cores, |manifest| manifest.cores);
+    let options = session.profile.options.clone().recover(recover).cores(cores);
     options.open_on(disk.clone(), DIR, |_| Probe::default())
 }
 

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use corewal::io::{Fault, FaultKind, OperationKind, SimStorage};
-use corewal::{Commit, Epoch, Error, Recover, Shard, TimestampNs};
+use corewal::{Commit, Epoch, Error, Reader, Recover, Shard, TimestampNs, reshard_on};
 use fastrand::Rng;
 
 use super::check::{self, BALLAST, Session, crash_at_each, only_named_runs, verify};
-use super::oracle::{Edit, NUMBER, Oracle, Point, Store};
+use super::oracle::{Edit, Oracle, Point, Store, number_of};
 use super::probe::{Probe, payload};
 use super::profile::pick;
 use super::tickets::Tickets;
@@ -61,6 +61,16 @@ pub(crate) fn run(session: &Session<'_>) -> Outcome {
     }
 }
 
+/// By core, keys that it owns.
+fn keys_of(store: &Store) -> Vec<Vec<Vec<u8>>> {
+    let mut keys = vec![Vec::new(); store.shards.len()];
+    for number in 0..8 * keys.len() {
+        let key = format!("key-{number}").into_bytes();
+        keys[store.store.route(&key).index()].push(key);
+    }
+    keys
+}
+
 impl<'s> Life<'s> {
     pub(crate) fn resume(
         session: &'s Session<'s>,
@@ -71,11 +81,7 @@ impl<'s> Life<'s> {
         depth: u32,
     ) -> Self {
         let cores = store.shards.len();
-        let mut keys = vec![Vec::new(); cores];
-        for number in 0..8 * cores {
-            let key = format!("key-{number}").into_bytes();
-            keys[store.store.route(&key).index()].push(key);
-        }
+        let keys = keys_of(&store);
         let next_payload = u64::from(depth) << 32;
         let markers = vec![VecDeque::new(); cores];
         let tickets = store.shards.iter().map(Tickets::of).collect();
@@ -265,9 +271,9 @@ impl<'s> Life<'s> {
     fn commit(&mut self, core: usize) -> Outcome {
         let number = self.oracle.cores[core].next_number;
         self.oracle.cores[core].next_number += 1;
-        let mut commit = Commit::new().offset_u64(NUMBER, number);
+        let mut commit = Commit::new().offset_u64(number_of(core), number);
         if self.rng.bool() {
-            commit = commit.offset(format!("source-{}", self.rng.u8(0..3)), number.to_string());
+            commit = commit.offset(format!("source-{core}-{}", self.rng.u8(0..3)), number.to_string());
         }
         if self.rng.bool() {
             commit = commit.watermark(self.rng.i64(-5..1000));
@@ -452,6 +458,7 @@ impl<'s> Life<'s> {
             // In the first life alone: it has many steps.
             0 | 1 if self.depth == 0 => self.fill(),
             2..7 => self.checkpoint(),
+            7..10 if self.depth == 0 => self.reshard(),
             _ => Ok(()),
         }
     }
@@ -535,6 +542,65 @@ impl<'s> Life<'s> {
         }
         self.crash_now("checkpoint")?;
         self.oracle.observe(self.store.as_ref().expect("the store is open"))
+    }
+
+    /// Changes the number of cores, and goes on with the new one.
+    ///
+    /// Once a store: where the cores that took over a source's offset from
+    /// another have gone on by themselves, none speaks for it.
+    fn reshard(&mut self) -> Outcome {
+        let profile = self.session.profile;
+        let fit = profile.workload == Workload::Shards && profile.payloads == 0 && self.oracle.generation == 0;
+        if !fit || !self.reopen()? || self.oracle.complete == 0 {
+            return Ok(());
+        }
+        // Opened to the last complete epoch or not, whatever came back counts.
+        let mut store = self.store.take().expect("the store is open");
+        let from = store.store.cores();
+        drop(store.shards.drain(..));
+        drop(store);
+        self.tickets.iter_mut().try_for_each(Tickets::end)?;
+        self.crash_now("the end before a reshard")?;
+        let to = 1 + (from + self.checkpoint_rng.u16(0..3)) % 4;
+        let options = profile.options.clone().recover(profile.recover);
+        let made = reshard_on(self.disk.clone(), check::DIR, to, options);
+        profile
+            .tell(|| format!("{:depth$}reshard: {made:?}, step {}", "", self.disk.step(), depth = self.depth as usize));
+        let made = made.map_err(|error| format!("reshard: {error}"))?;
+        ensure!((made.from, made.to) == (from, to), "{made:?}, of {from} to {to}");
+        let snapshots = self.disk.take_snapshots();
+        let mut either = self.oracle.clone();
+        // Of cores that are recovered to their latest it ends an epoch.
+        for core in &mut either.cores {
+            core.ended.insert(made.epoch.get());
+        }
+        if to != from {
+            let router = Reader::open_on(self.disk.clone(), check::DIR).map_err(|error| error.to_string())?.router();
+            let next = self.oracle.resharded(to, made.epoch.get(), |key| router.route(key).index());
+            either.next = Some(Box::new(next));
+        }
+        crash_at_each(self.session, &snapshots, &either, &mut self.rng, self.depth, 1)
+            .map_err(|error| format!("{error}\n  during a reshard"))?;
+        // What it said it has done, it has done.
+        if let Some(next) = either.next.take() {
+            self.oracle = *next;
+        }
+        let last = self.disk.snapshot();
+        crash_at_each(self.session, &[last], &self.oracle, &mut self.rng, self.depth, 1)
+            .map_err(|error| format!("{error}\n  after a reshard"))?;
+        let before = self.oracle.clone();
+        let opened = check::open(self.session, &self.disk, &mut self.oracle, profile.recover)?;
+        let (store, _) = opened.expect("the disk has no limit");
+        let snapshots = self.disk.take_snapshots();
+        crash_at_each(self.session, &snapshots, &before, &mut self.rng, self.depth, 1)
+            .map_err(|error| format!("{error}\n  while it was opened after a reshard"))?;
+        let cores = store.shards.len();
+        self.keys = keys_of(&store);
+        self.tickets = store.shards.iter().map(Tickets::of).collect();
+        self.markers = vec![VecDeque::new(); cores];
+        self.latched = vec![false; cores];
+        self.store = Some(store);
+        Ok(())
     }
 
     /// A fault that a checkpoint may meet.

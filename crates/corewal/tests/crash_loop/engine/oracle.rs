@@ -16,8 +16,11 @@ use super::{Outcome, ensure};
 
 pub(crate) type Store = Opened<Probe, SimStorage>;
 
-/// Name of the offset that numbers the commits of a core.
-pub(crate) const NUMBER: &str = "number";
+/// Name of the offset that numbers the commits of a core. A core's own: after a
+/// change of the number of cores each one knows those of all.
+pub(crate) fn number_of(core: usize) -> String {
+    format!("number-{core}")
+}
 
 /// One core as one of its commits leaves it.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +102,10 @@ pub(crate) struct Oracle {
     pub(crate) checkpoint: u64,
     /// `open` has returned once.
     pub(crate) created: bool,
+    /// How often the number of cores was changed.
+    pub(crate) generation: u32,
+    /// What holds instead once the change that is under way counts.
+    pub(crate) next: Option<Box<Oracle>>,
 }
 
 /// What an open gave, as far as two opens of one disk must agree.
@@ -110,7 +117,47 @@ pub(crate) struct Recovered {
 
 impl Oracle {
     pub(crate) fn new(cores: u16) -> Self {
-        Self { cores: (0..cores).map(|_| CoreOracle::new()).collect(), complete: 0, checkpoint: 0, created: false }
+        let cores = (0..cores).map(|_| CoreOracle::new()).collect();
+        Self { cores, complete: 0, checkpoint: 0, created: false, generation: 0, next: None }
+    }
+
+    /// After a change to `cores` cores at the end of `epoch`, where all cores
+    /// stand.
+    pub(crate) fn resharded(&self, cores: u16, epoch: u64, core_of: impl Fn(&[u8]) -> usize) -> Self {
+        let last = || self.cores.iter().map(CoreOracle::last);
+        let offsets: Offsets = last().flat_map(|point| point.offsets.clone()).collect();
+        let watermark = last().filter_map(|point| point.watermark).min();
+        let durable_lsn = self.cores.iter().map(|core| core.durable_lsn).max().unwrap_or(0);
+        let core = |index: usize| {
+            let number =
+                offsets.get(&number_of(index)).map_or(0, |value| u64::from_le_bytes(value[..].try_into().unwrap()));
+            let own = last().flat_map(|point| &point.map).filter(|(key, _)| core_of(key) == index);
+            let map = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+            let point = Point { number, map, offsets: offsets.clone(), watermark, epoch, ..Point::default() };
+            CoreOracle {
+                points: vec![Arc::new(point)],
+                durable_lsn,
+                ended: (0..=epoch).collect(),
+                next_number: number + 1,
+                ..CoreOracle::new()
+            }
+        };
+        Self {
+            cores: (0..usize::from(cores)).map(core).collect(),
+            checkpoint: epoch,
+            generation: self.generation + 1,
+            next: None,
+            ..self.clone()
+        }
+    }
+
+    /// Which number of cores a crash has left decides what must be there.
+    pub(crate) fn choose(&mut self, generation: u32) {
+        if let Some(next) = self.next.take()
+            && next.generation == generation
+        {
+            *self = *next;
+        }
     }
 
     /// Takes in what the store says is durable and complete, once an operation
@@ -174,7 +221,7 @@ impl Oracle {
 
 impl CoreOracle {
     fn settle(&mut self, shard: &corewal::Shard<Probe, SimStorage>, recover: Recover, epoch: u64) -> Outcome<u64> {
-        let number = shard.offset_u64(NUMBER).unwrap_or(0);
+        let number = shard.offset_u64(&number_of(shard.core().index())).unwrap_or(0);
         let Some(at) = self.points.iter().position(|point| point.number == number) else {
             return Err(format!("commit {number} came back, which never counted or was rolled back"));
         };
