@@ -4,6 +4,7 @@
 # here, by every way of writing, and checks every promise after each opening.
 #
 #   scripts/filesystems.sh [KILLS]     kills each, 30 unless told
+#   COREWAL_PROFILE=dev scripts/filesystems.sh     with what the tests have built
 #
 # The file systems are images in files, mounted by loop devices: that takes
 # root, and the tools that make them (xfsprogs, btrfs-progs), which are
@@ -13,8 +14,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 kills=${1:-30}
-cargo build --release --quiet -p corewal-cli
-program="${CARGO_TARGET_DIR:-target}/release/corewal"
+case ${COREWAL_PROFILE:-release} in
+release) profile=(--release) built=release ;;
+dev) profile=() built=debug ;;
+*) echo "COREWAL_PROFILE is release or dev" >&2 && exit 2 ;;
+esac
+cargo build "${profile[@]}" --quiet -p corewal-cli
+program="${CARGO_TARGET_DIR:-target}/$built/corewal"
 work=$(mktemp -d "${TMPDIR:-/tmp}/corewal-filesystems.XXXXXX")
 mounted=()
 finish() {
@@ -40,7 +46,7 @@ torture() { # name, directory
 # A file system of 64 MiB is filled by a store with a budget and without one,
 # which has to go on once there is space, and is killed when full.
 fill() { # name, directory
-    if COREWAL_SMALL_FS="$2" cargo test --release --quiet -p corewal --test full small_file_system -- --test-threads 1 >"$work/err" 2>&1; then
+    if COREWAL_SMALL_FS="$2" cargo test "${profile[@]}" --quiet -p corewal --test full small_file_system -- --test-threads 1 >"$work/err" 2>&1; then
         echo "$1: filled, nothing lost"
     else
         echo "$1: BROKEN when full: $(grep -m1 -A2 panicked "$work/err")"

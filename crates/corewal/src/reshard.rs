@@ -33,6 +33,10 @@ pub struct Resharded {
 ///
 /// Takes the space of the state once more while it works.
 ///
+/// Where cores know different offsets of one source, nobody can tell which of
+/// them counts. So it is also after an earlier change, if one core alone has
+/// gone on with a source since: let each core that knows it commit its offset.
+///
 /// # Errors
 /// [`Error::Locked`] if the store is open; [`Error::NotFoldable`] if its log
 /// holds payloads; [`Error::OffsetsDiffer`]; [`Error::BadOption`]; those of

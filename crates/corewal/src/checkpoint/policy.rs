@@ -7,7 +7,9 @@ use corewal_format::RunRef;
 
 /// When checkpoints are made on their own, and how many are kept.
 ///
-/// By default one is made for every 64 MiB of log, and the newest is kept.
+/// By default one is made for every 64 MiB of log, and the newest is kept. One
+/// that is due when the last shard and the last [`Store`](crate::Store) go is
+/// made before they are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoints {
     pub(crate) bytes: Option<u64>,

@@ -430,3 +430,55 @@ pub(crate) fn check_whole<S: Storage>(layout: &Layout<S>, core: CoreId, run: Run
         format!("the file's {offset} bytes have the checksum {crc:08x}, not {:08x} as the manifest says", run.crc);
     Err(damaged(layout, core, run, 0, Verdict::Corrupt, detail))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use corewal_format::{Epoch, LogId, RunId, TimestampNs};
+    use corewal_io::SimStorage;
+
+    use super::super::run::{RunWriter, Stamp};
+    use super::*;
+    use crate::recovery::create_dir;
+
+    /// Keys that share beginnings, are one another's beginning, and reach both
+    /// ends of what a prefix can say.
+    fn key(random: &mut fastrand::Rng) -> Vec<u8> {
+        (0..random.usize(0..11)).map(|_| [0, b'a', 0xFF][random.usize(..3)]).collect()
+    }
+
+    #[test]
+    fn a_merge_gives_each_key_once_in_order_with_its_newest_value() {
+        let log = LogIdentity { log_id: LogId([7; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
+        let stamp = Stamp { epoch: Epoch(1), time: TimestampNs(1) };
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let layout = Layout::new(SimStorage::default(), Path::new("/db"));
+            create_dir(&layout, &layout.dir).unwrap();
+            create_dir(&layout, &layout.runs()).unwrap();
+            let mut expected = BTreeMap::new();
+            let mut runs = Vec::new();
+            for number in 1..=random.u64(1..6) {
+                let changes: BTreeMap<_, _> = (0..random.usize(0..60))
+                    .map(|_| (key(&mut random), random.bool().then(|| vec![random.u8(..); 3])))
+                    .collect();
+                let mut writer = RunWriter::create(&layout, log, RunId(number), stamp).unwrap();
+                for (key, value) in &changes {
+                    writer.add(key, value.as_deref()).unwrap();
+                }
+                runs.push(writer.finish(&Progress::default(), true).unwrap());
+                expected.extend(changes);
+            }
+            let mut found = Vec::new();
+            let merge = Merge::open(&layout, log, &runs).unwrap();
+            let visit = |(key, value): KeyValue<'_>| {
+                found.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+                Ok(())
+            };
+            merge.for_each(visit).unwrap();
+            assert!(found.into_iter().eq(expected), "seed {seed}");
+        }
+    }
+}

@@ -28,7 +28,7 @@ fn every_crash_gives_back_what_was_acknowledged() {
         return;
     }
     let first = std::env::var("COREWAL_CRASH_FIRST").map_or(FIRST_SEED, |text| text.parse().unwrap());
-    let campaign = Campaign { first, states: states_from_environment(30_000) };
+    let campaign = Campaign { first, states: states_from_environment(20_000) };
     let report = campaign.run(Profile::of);
     println!("{report}; from seed {first} on");
     if let Some((seed, error)) = report.violation {

@@ -579,7 +579,7 @@ impl<'s> Life<'s> {
             let next = self.oracle.resharded(to, made.epoch.get(), |key| router.route(key).index());
             either.next = Some(Box::new(next));
         }
-        crash_at_each(self.session, &snapshots, &either, &mut self.rng, self.depth, 1)
+        crash_at_each(self.session, &snapshots, &either, &mut self.rng, self.depth, 3)
             .map_err(|error| format!("{error}\n  during a reshard"))?;
         // What it said it has done, it has done.
         if let Some(next) = either.next.take() {
@@ -592,7 +592,7 @@ impl<'s> Life<'s> {
         let opened = check::open(self.session, &self.disk, &mut self.oracle, profile.recover)?;
         let (store, _) = opened.expect("the disk has no limit");
         let snapshots = self.disk.take_snapshots();
-        crash_at_each(self.session, &snapshots, &before, &mut self.rng, self.depth, 1)
+        crash_at_each(self.session, &snapshots, &before, &mut self.rng, self.depth, 3)
             .map_err(|error| format!("{error}\n  while it was opened after a reshard"))?;
         let cores = store.shards.len();
         self.keys = keys_of(&store);
