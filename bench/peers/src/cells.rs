@@ -1,5 +1,6 @@
 //! The cells: what is measured, the same way for everybody.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +71,9 @@ impl Cell {
         match self {
             Self::S1 => "one commit of one record after the other, each durable before the next",
             Self::P32 => {
-                "commits of one record, each acknowledged by itself, up to 32 under way: corewal from one thread; others \
-                 from 32 threads into one log where they can do that, or one at a time, whichever is more"
+                "commits of one record, each acknowledged by itself, up to 32 under way, whichever is more: corewal from one \
+                 thread, each with a write of its own, or by 32 tasks, whose commits of a turn share one; others from 32 \
+                 threads into one log where they can do that, or one at a time"
             }
             Self::S8 => "the same with 8",
             Self::S32 => "durable every 32 records; corewal goes on meanwhile, all is durable at the end of the time",
@@ -93,9 +97,9 @@ impl Cell {
         !matches!(self, Self::W1 | Self::R | Self::A)
     }
 
-    /// Whether so much is written that it makes a difference whether the log only grows.
+    /// Whether it is measured in a log that does not only grow, too.
     fn has_steady_state(self) -> bool {
-        matches!(self, Self::S1024 | Self::B)
+        !matches!(self, Self::K | Self::R | Self::A)
     }
 
     fn value_bytes(self) -> usize {
@@ -128,6 +132,13 @@ pub(crate) struct Measure {
     pub(crate) records: u64,
     /// How many records were read back and compared afterwards.
     pub(crate) compared: Option<u64>,
+}
+
+impl Measure {
+    /// The one of two ways that does more.
+    fn more(self, other: Self) -> Self {
+        if other.value > self.value { other } else { self }
+    }
 }
 
 /// Measures a cell, if the peer has it.
@@ -222,6 +233,7 @@ impl Run<'_> {
 
     fn one_at_a_time(&self, name: &str, time: Duration) -> Result<Measure> {
         let (dir, mut log) = self.open(name)?;
+        log.warm_up()?;
         let mut latencies = Latencies::new();
         let (mut count, began) = (0, Instant::now());
         while began.elapsed() < time && count < self.most() {
@@ -239,15 +251,55 @@ impl Run<'_> {
     fn in_flight(&self, depth: usize) -> Result<Measure> {
         let (dir, mut log) = self.open("log")?;
         if log.pipeline().is_some() {
-            return self.pipelined(&dir, log, depth);
+            log.warm_up()?;
+            let pipelined = self.pipelined(&dir, log, depth)?;
+            let tasks = self.tasks(depth)?;
+            return Ok(tasks.into_iter().fold(pipelined, Measure::more));
         }
         drop(log);
         let alone = self.one_at_a_time("alone", self.time / 2)?;
         let Some(shared) = self.peer.shared else {
             return Ok(alone);
         };
-        let together = self.many_threads(shared, depth)?;
-        Ok(if together.value > alone.value { together } else { alone })
+        Ok(alone.more(self.many_threads(shared, depth)?))
+    }
+
+    /// As many tasks as commits under way, on one thread: each commits, waits until that is durable, and begins anew.
+    fn tasks(&self, tasks: usize) -> Result<Option<Measure>> {
+        let (dir, mut log) = self.open("tasks")?;
+        if log.turns().is_none() {
+            return Ok(None);
+        }
+        log.warm_up()?;
+        let (log, latencies, count) = (RefCell::new(log), RefCell::new(Latencies::new()), std::cell::Cell::new(0));
+        let began = Instant::now();
+        let task = async || -> Result<()> {
+            while began.elapsed() < self.time && count.get() < self.most() {
+                let number = count.replace(count.get() + 1);
+                let asked = Instant::now();
+                let acknowledged = {
+                    let mut log = log.borrow_mut();
+                    self.append(&mut **log, number)?;
+                    log.turns().expect("asked before").commit()?
+                };
+                acknowledged.await?;
+                latencies.borrow_mut().add(asked);
+            }
+            Ok(())
+        };
+        let mut running: FuturesUnordered<_> = (0..tasks).map(|_| task()).collect();
+        loop {
+            // Every task that can go on does.
+            match running.next().now_or_never() {
+                Some(Some(done)) => done?,
+                Some(None) => break,
+                None => log.borrow_mut().turns().expect("asked before").end()?,
+            }
+        }
+        let value = rate(count.get(), began.elapsed());
+        drop(running);
+        let compared = self.compare(&dir, log.into_inner(), count.get())?;
+        Ok(Some(latencies.into_inner().measure(value, &format!("{tasks} tasks of one thread"), count.get(), compared)))
     }
 
     fn pipelined(&self, dir: &Path, mut log: Box<dyn Log>, depth: usize) -> Result<Measure> {
@@ -332,7 +384,8 @@ impl Run<'_> {
     }
 
     fn two_logs(&self) -> Result<Measure> {
-        let logs = [self.open("log-0")?, self.open("log-1")?];
+        let mut logs = [self.open("log-0")?, self.open("log-1")?];
+        logs.iter_mut().try_for_each(|(_, log)| log.warm_up())?;
         let start = Barrier::new(logs.len() + 1);
         let (filled, took) = thread::scope(|scope| {
             let running = logs.map(|(dir, mut log)| {
@@ -357,6 +410,7 @@ impl Run<'_> {
 
     fn appends(&self) -> Result<Measure> {
         let (dir, mut log) = self.open("log")?;
+        log.warm_up()?;
         let (mut count, began) = (0, Instant::now());
         while began.elapsed() < self.time && count + 1024 <= self.most() {
             for number in count..count + 1024 {

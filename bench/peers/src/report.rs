@@ -18,10 +18,14 @@ pub(crate) struct Report {
     seconds_per_cell: f64,
     cells: Vec<Column>,
     rows: Vec<Row>,
-    /// By cell: corewal against the best peer that syncs; above 1 corewal is better.
-    against_best: Vec<Option<Best>>,
-    /// The same for corewal in a log whose beginning is released.
-    steady_against_best: Vec<Option<Best>>,
+    against_best: Vec<Against>,
+}
+
+/// A row of corewal's against the best peer that syncs, by cell; above 1 corewal is better.
+#[derive(Serialize)]
+struct Against {
+    name: &'static str,
+    cells: Vec<Option<Best>>,
 }
 
 #[derive(Serialize)]
@@ -133,10 +137,15 @@ impl Report {
             })
             .collect();
         let columns = cells.iter().map(|cell| Column { cell: *cell, unit: cell.unit(), meaning: cell.meaning() });
-        let against = |own| (0..cells.len()).map(|at| against_best(&rows, own, cells[at], at)).collect();
-        let (against_best, steady_against_best) = (against(Kind::Corewal), against(Kind::Steady));
+        let own = rows.iter().filter(|row| matches!(row.kind, Kind::Corewal | Kind::Steady));
+        let against_best = own
+            .map(|row| Against {
+                name: row.name,
+                cells: (0..cells.len()).map(|at| against_best(&rows, row, cells[at], at)).collect(),
+            })
+            .collect();
         let (cells, seconds_per_cell) = (columns.collect(), args.seconds_per_cell);
-        Self { machine, runs, seconds_per_cell, cells, rows, against_best, steady_against_best }
+        Self { machine, runs, seconds_per_cell, cells, rows, against_best }
     }
 
     /// For a terminal: few enough columns a table to fit.
@@ -203,13 +212,13 @@ impl Report {
             }
             table.push(line);
         }
-        for (name, against) in [("corewal", &self.against_best), ("corewal (steady)", &self.steady_against_best)] {
-            if columns.iter().all(|&at| against[at].is_none()) {
+        for Against { name, cells } in &self.against_best {
+            if columns.iter().all(|&at| cells[at].is_none()) {
                 continue;
             }
             let mut line = vec![format!("{name} to the best peer"), String::new()];
             line.extend(columns.iter().map(|&at| {
-                against[at].as_ref().map_or("–".into(), |best| format!("{}× {}", short(best.ratio), best.peer))
+                cells[at].as_ref().map_or("–".into(), |best| format!("{}× {}", short(best.ratio), best.peer))
             }));
             table.push(line);
         }
@@ -264,9 +273,9 @@ impl Report {
     }
 }
 
-/// corewal against the best peer that syncs, or of which it is not known.
-fn against_best(rows: &[Row], own: Kind, cell: Cell, at: usize) -> Option<Best> {
-    let own = rows.iter().find(|row| row.kind == own)?.cells[at].median?;
+/// A row of corewal's against the best peer that syncs, or of which it is not known.
+fn against_best(rows: &[Row], own: &Row, cell: Cell, at: usize) -> Option<Best> {
+    let own = own.cells[at].median?;
     let score = |value: f64| if cell.is_cost() { 1.0 / value } else { value };
     let counts = |row: &&Row| row.kind == Kind::Peer && !(cell.is_durable() && row.syncs == Some(false));
     let best = rows.iter().filter(counts).filter_map(|row| Some((row.name, row.cells[at].median?)));

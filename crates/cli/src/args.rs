@@ -341,7 +341,7 @@ pub(crate) struct Bench {
     /// One short run of small sizes, about 20 s: whether it works, not how fast it is
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Only these cells: names as the table shows them, families (S, P, B, R, O) or `limits` for none
+    /// Only these cells: names as the table shows them, families (S, P, G, B, R, O) or `limits` for none
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub(crate) cells: CellList,
     /// Only these ways of writing [default: uring, blocking and buffered, as far as the machine has them]

@@ -72,7 +72,7 @@ fn a_quick_run_has_every_cell_on_every_backend() {
     assert!(usable > 0 && array("backends").len() == 3, "{}", json["backends"]);
     let cells: BTreeSet<&str> = array("cells").iter().map(|cell| cell["cell"].as_str().unwrap()).collect();
     let expected =
-        "encode append S1 P1 P2 P4 P8 P16 P32 P64 H S4 S16 S32 S64 S256 S1024 S4096 T2 B1 B4 C R O1 O2 O1d O2d K";
+        "encode append S1 P1 P2 P4 P8 P16 P32 P64 G32 H S4 S16 S32 S64 S256 S1024 S4096 T2 B1 B4 C R O1 O2 O1d O2d K";
     assert_eq!(cells, expected.split(' ').collect());
     assert_eq!(array("cells").len(), cells.len() * usable);
     for cell in array("cells") {

@@ -112,8 +112,8 @@ impl<T: State, S: Storage> Shard<T, S> {
         self.progress.watermark
     }
 
-    /// Sets a key. May wait for the disk when all buffers are in use, or for the
-    /// next segment.
+    /// Sets a key. Hands a buffer that is full to the disk; may wait for it when
+    /// all are in use, or for the next segment.
     ///
     /// # Errors
     /// [`Error::WrongCore`] if another core owns the key, [`Error::TooLarge`],
@@ -472,6 +472,12 @@ impl<T: State, S: Storage> Shard<T, S> {
                 Err(error) if error.is_out_of_space() && !tried => {
                     tried = true;
                     self.free_space()?;
+                }
+                Ok(lsn) => {
+                    // What is full is on its way while the next frame fills. A
+                    // failure is the next call's: this record is appended.
+                    let _ = self.writer.submit_full();
+                    return Ok(lsn);
                 }
                 other => return other,
             }

@@ -170,6 +170,7 @@ impl<'a> Record<'a> {
 
     /// Bytes of the record on disk, its header included.
     #[must_use]
+    #[inline(always)]
     pub fn encoded_len(&self) -> usize {
         RECORD_HEADER_LEN
             + match self {
@@ -193,7 +194,7 @@ impl<'a> Record<'a> {
     /// # Panics
     /// If `out` is too short or a field is over its limit; the writer checks
     /// both on append.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&self, out: &mut [u8]) -> usize {
         match *self {
             Self::Put { key, value } => encode(out, OP_PUT, key, value),
@@ -302,7 +303,7 @@ impl<'a> Record<'a> {
 
     /// The epoch that is current after this record, if `current` was before it.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn epoch_after(&self, current: Epoch) -> Epoch {
         match *self {
             Self::Barrier { epoch, .. } => epoch.next(),
@@ -319,7 +320,7 @@ fn pair_body(first: u64, second: u64) -> [u8; 16] {
     body
 }
 
-#[inline]
+#[inline(always)]
 fn encode(out: &mut [u8], op: u8, key: &[u8], value: &[u8]) -> usize {
     assert!(key.len() <= MAX_KEY_LEN && value.len() <= MAX_VALUE_LEN, "the writer checks sizes on append");
     let out = &mut out[..RECORD_HEADER_LEN + key.len() + value.len()];

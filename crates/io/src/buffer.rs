@@ -152,6 +152,7 @@ impl AlignedBuf {
 
     /// All bytes of the buffer, to be changed.
     #[must_use]
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as for `as_slice`.
         let start = unsafe { self.memory.start.add(self.offset) };

@@ -7,7 +7,7 @@ use anyhow::Result;
 use corewal::io::{Backend, FileStorage};
 use corewal::{Change, Commit, Lsn, Options, Recover, Shard, State, Writer};
 
-use super::{Keeps, Kind, Log, Peer, Pipeline};
+use super::{Acknowledged, Keeps, Kind, Log, Peer, Pipeline, Turns};
 use crate::data::Check;
 
 /// How bytes reach the disk.
@@ -62,7 +62,12 @@ pub(super) fn peers() -> Vec<Peer> {
         store: None,
         ..default.clone()
     };
-    vec![default, steady, blocking, buffered]
+    let buffered_steady = Peer {
+        name: "corewal, buffered (steady)",
+        log: |dir, _| Ok(Box::new(Steady::new(open(Way::Buffered, dir)?))),
+        ..steady.clone()
+    };
+    vec![default, steady, blocking, buffered, buffered_steady]
 }
 
 fn options() -> Options {
@@ -101,7 +106,10 @@ impl Log for CoreLog {
         loop {
             match self.writer.put(key, value) {
                 Err(error) if error.is_full() => self.make_room()?,
-                other => return Ok(other.map(|_| ())?),
+                other => {
+                    other?;
+                    return Ok(self.writer.submit_full()?);
+                }
             }
         }
     }
@@ -113,6 +121,10 @@ impl Log for CoreLog {
     }
 
     fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        Some(self)
+    }
+
+    fn turns(&mut self) -> Option<&mut dyn Turns> {
         Some(self)
     }
 
@@ -131,6 +143,19 @@ impl Pipeline for CoreLog {
 
     fn durable(&mut self, wait: bool) -> Result<u64> {
         Ok(if wait { self.writer.wait()? } else { self.writer.poll()? }.get())
+    }
+}
+
+impl Turns for CoreLog {
+    fn commit(&mut self) -> Result<Acknowledged> {
+        let end = Lsn(Self::commit(self)?);
+        let ticket = self.writer.ticket(end);
+        Ok(Box::pin(async move { Ok(ticket.await.map(drop)?) }))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.writer.sync()?;
+        Ok(())
     }
 }
 
@@ -213,8 +238,22 @@ impl Log for Steady {
         Some(self)
     }
 
+    fn turns(&mut self) -> Option<&mut dyn Turns> {
+        Some(self)
+    }
+
     fn close(self: Box<Self>) -> Result<()> {
         Box::new(self.log).close()
+    }
+}
+
+impl Turns for Steady {
+    fn commit(&mut self) -> Result<Acknowledged> {
+        Turns::commit(&mut self.log)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.sync()
     }
 }
 

@@ -14,7 +14,9 @@ mod sqlite;
 mod wal_db;
 mod walrus;
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 
 use anyhow::Result;
 
@@ -44,6 +46,11 @@ pub(crate) trait Log: Send {
         None
     }
 
+    /// Commits that many tasks of one thread wait for, where the log can do that.
+    fn turns(&mut self) -> Option<&mut dyn Turns> {
+        None
+    }
+
     /// Ends in order.
     fn close(self: Box<Self>) -> Result<()> {
         Ok(())
@@ -58,6 +65,18 @@ pub(crate) trait Pipeline {
     /// How far the log is durable. Waits for progress if asked to.
     fn durable(&mut self, wait: bool) -> Result<u64>;
 }
+
+/// A log to which the tasks of one thread commit, each waiting for its own commit. What they have committed in a turn
+/// of the thread's loop becomes durable at its end.
+pub(crate) trait Turns {
+    /// Ends a batch; the future is ready when it is durable.
+    fn commit(&mut self) -> Result<Acknowledged>;
+
+    /// Ends the turn.
+    fn end(&mut self) -> Result<()>;
+}
+
+pub(crate) type Acknowledged = Pin<Box<dyn Future<Output = Result<()>>>>;
 
 /// A log that many threads commit to.
 pub(crate) trait Shared: Sync {

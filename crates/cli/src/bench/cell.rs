@@ -16,6 +16,8 @@ pub(super) enum Cell {
     Single,
     /// Commits of one record, acknowledged each on its own, so many under way.
     InFlight(usize),
+    /// The same number, those of a turn in one write.
+    Turns(usize),
     /// Commits of so many records, [`DEPTH`] under way.
     Batch(u64),
     /// Two cores with a log each.
@@ -51,7 +53,7 @@ impl Cell {
     pub(super) fn all() -> Vec<Self> {
         let mut all = vec![Self::Encode, Self::Append, Self::Single];
         all.extend([1, 2, 4, 8, 16, 32, 64].map(Self::InFlight));
-        all.push(Self::HalfLoad);
+        all.extend([Self::Turns(DEPTH), Self::HalfLoad]);
         all.extend([4, 16, 32, 64, 256, 1024, 4096].map(Self::Batch));
         all.push(Self::TwoCores);
         all.extend([1, 4].map(Self::Bulk));
@@ -70,6 +72,7 @@ impl Cell {
             Self::Append => "append, streamed to the disk".to_owned(),
             Self::Single => "durable commit, one at a time (p50)".to_owned(),
             Self::InFlight(depth) => format!("durable commits, {depth} in flight"),
+            Self::Turns(depth) => format!("durable commits, {depth} in flight, a turn's in one write"),
             Self::Batch(batch) => format!("durable records, {batch} a commit"),
             Self::TwoCores => format!("two cores, {TWO_CORES_BATCH} records a commit"),
             Self::Bulk(depth) => format!("durable 4 KiB records, {depth} MiB in flight"),
@@ -88,7 +91,7 @@ impl Cell {
         match self {
             Self::Encode | Self::Append => Unit::NanosPerRecord,
             Self::Single | Self::HalfLoad => Unit::Latency,
-            Self::InFlight(_) => Unit::Commits,
+            Self::InFlight(_) | Self::Turns(_) => Unit::Commits,
             Self::Bulk(_) => Unit::Bytes,
             _ => Unit::Records,
         }
@@ -108,7 +111,7 @@ impl Cell {
             Self::Open { cores: 1, distinct: true } => &[FigureAtLeast(5e6)],
             Self::Open { .. } => &[RatioAtLeast(1.8)],
             Self::HalfLoad => &[RatioAtMost(5.0)],
-            Self::InFlight(_) | Self::Batch(_) | Self::Check | Self::Keyed => &[],
+            Self::InFlight(_) | Self::Turns(_) | Self::Batch(_) | Self::Check | Self::Keyed => &[],
         }
     }
 }
@@ -120,6 +123,7 @@ impl fmt::Display for Cell {
             Self::Append => "append".to_owned(),
             Self::Single => "S1".to_owned(),
             Self::InFlight(depth) => format!("P{depth}"),
+            Self::Turns(depth) => format!("G{depth}"),
             Self::Batch(batch) => format!("S{batch}"),
             Self::TwoCores => "T2".to_owned(),
             Self::Bulk(depth) => format!("B{depth}"),

@@ -15,6 +15,7 @@ mod figures;
 mod ground;
 mod limits;
 mod machine;
+mod nap;
 mod raw;
 mod report;
 mod results;

@@ -25,6 +25,10 @@ pub(super) const BUFFER: usize = 128 << 10;
 /// written over again.
 const LONG: u64 = 128 << 20;
 
+/// So many bytes are written beforehand: the first segments, which are smaller
+/// and filled with zeros, are gone, and nothing more of that is under way.
+const WARM: u64 = 4 * LONG;
+
 /// Records a commit while a log is warmed up: about a MiB.
 const WARM_BATCH: u64 = 8192;
 
@@ -75,7 +79,7 @@ impl Log {
             self.make_room(error)?;
         }
         self.next += 1;
-        Ok(())
+        self.writer.submit_full()
     }
 
     /// Ends a batch.
@@ -121,11 +125,10 @@ impl Log {
         self.kept_from..self.next
     }
 
-    /// Brings the log to where it is after a while: past its first release,
-    /// with segments that were written before.
+    /// Brings the log to where it is after a while: its segments go round.
     pub(super) fn warm_up(&mut self, stop: &Stop) -> corewal::Result<()> {
-        let start = self.writer.start_lsn();
-        while self.writer.start_lsn() == start && !stop.asked() {
+        let begin = self.writer.appended_lsn().get();
+        while self.writer.appended_lsn().get() - begin < WARM && !stop.asked() {
             for _ in 0..WARM_BATCH {
                 self.put()?;
             }
@@ -186,7 +189,8 @@ pub(super) struct Flow {
 }
 
 /// Commits batches of `batch` records, each with a sync of its own, `depth` of
-/// them under way, until the time is over and all are durable.
+/// them under way while the next is put together, until the time is over and
+/// all are durable.
 #[allow(clippy::cast_precision_loss, reason = "a rate has few digits")]
 pub(super) fn stream(log: &mut Log, batch: u64, depth: usize, timer: &Timer) -> corewal::Result<Flow> {
     let mut under_way = UnderWay::new();
@@ -198,13 +202,13 @@ pub(super) fn stream(log: &mut Log, batch: u64, depth: usize, timer: &Timer) -> 
         }
         let since = Instant::now();
         let lsn = log.commit()?;
-        log.writer.request_sync()?;
-        under_way.push(lsn, since);
-        commits += 1;
         under_way.settle(log.writer.poll()?);
         while under_way.len() >= depth {
             under_way.settle(log.writer.wait()?);
         }
+        log.writer.request_sync()?;
+        under_way.push(lsn, since);
+        commits += 1;
         log.trim()?;
     }
     while !under_way.is_empty() {

@@ -18,7 +18,7 @@ const OPEN_END: u64 = u64::MAX;
 
 impl Coverage {
     /// What a record says of epochs; `current` is the current one before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, current: Epoch, record: &Record<'_>) {
         match *record {
             Record::Barrier { epoch, .. } => self.ended(current, epoch),

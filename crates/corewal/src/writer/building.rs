@@ -41,17 +41,19 @@ impl Building {
         Self { buffer, limit, len: FRAME_HEADER_LEN, records: 0, lsn, epoch, sequence }
     }
 
+    #[inline]
     pub(crate) fn has_room(&self, len: usize) -> bool {
         self.len + len <= self.limit
     }
 
     /// Position of the next record.
+    #[inline]
     pub(crate) fn position(&self) -> Lsn {
         self.lsn.plus(self.len as u64)
     }
 
     /// Encodes a record; the caller has checked that there is room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, record: &Record<'_>) -> Lsn {
         let lsn = self.position();
         self.len += record.encode(&mut self.buffer.as_mut_slice()[self.len..]);
@@ -88,6 +90,7 @@ impl Building {
     }
 
     /// An empty frame takes the epoch of its first record.
+    #[inline]
     pub(crate) fn set_epoch(&mut self, epoch: Epoch) {
         if self.records == 0 {
             self.epoch = epoch;

@@ -8,6 +8,7 @@ use super::{Outcome, Stage};
 use crate::bench::cell::{Cell, DEPTH};
 use crate::bench::figures::Latencies;
 use crate::bench::limits::Limit;
+use crate::bench::nap::Nap;
 use crate::bench::work::{UnderWay, VALUE_LEN, stream};
 use crate::exit::Failure;
 
@@ -42,7 +43,9 @@ pub(super) fn single(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
 
 /// Commits that arrive at a fixed rate, half of the peak, whether or not
 /// earlier ones are done. Latency counts from the moment a commit was due, so
-/// a stall shows in every commit that it held up.
+/// a stall shows in every commit that it held up. In between the thread sleeps,
+/// as a reactor does: one that spins keeps the kernel's own threads, which end
+/// its writes, off its processor.
 pub(super) fn half_load(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
     let mut log = stage.log(many_buffers(Options::new()), VALUE_LEN)?;
     let peak = match (stage.earlier)(Cell::InFlight(DEPTH)) {
@@ -53,6 +56,7 @@ pub(super) fn half_load(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
     let mut under_way = UnderWay::new();
     let timer = stage.stop.timer(2 * stage.sizes.cell);
     let mut due = timer.began();
+    let mut nap = Nap::new(&mut log.writer)?;
     while timer.running() {
         let now = Instant::now();
         let first = log.next;
@@ -67,9 +71,7 @@ pub(super) fn half_load(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
             log.trim()?;
         }
         under_way.settle(log.writer.poll()?);
-        // A thread that spins keeps the kernel's own threads, which end its
-        // writes, off its CPU.
-        std::thread::yield_now();
+        nap.until(due);
     }
     while !under_way.is_empty() {
         under_way.settle(log.writer.wait()?);

@@ -89,6 +89,7 @@ pub(super) fn measure(cell: Cell, stage: &mut Stage<'_>) -> Result<Outcome, Fail
         Cell::Append => append::to_disk(stage),
         Cell::Single => commit::single(stage),
         Cell::InFlight(depth) => streams::in_flight(stage, depth),
+        Cell::Turns(depth) => streams::turns(stage, depth),
         Cell::Batch(batch) => streams::batch(stage, batch),
         Cell::TwoCores => streams::two_cores(stage),
         Cell::Bulk(depth) => streams::bulk(stage, depth),

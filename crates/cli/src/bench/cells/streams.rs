@@ -2,6 +2,7 @@
 
 use std::sync::Barrier;
 use std::thread;
+use std::time::Instant;
 
 use corewal::Options;
 
@@ -11,7 +12,7 @@ use crate::bench::cell::{DEPTH, TWO_CORES_BATCH};
 use crate::bench::check;
 use crate::bench::figures::Latencies;
 use crate::bench::limits::Limit;
-use crate::bench::work::{BUFFER, Flow, KEY_LEN, Log, VALUE_LEN, stream};
+use crate::bench::work::{BUFFER, Flow, KEY_LEN, Log, UnderWay, VALUE_LEN, stream};
 use crate::exit::Failure;
 
 const BLOCK: usize = 4 << 10;
@@ -26,6 +27,40 @@ pub(super) fn in_flight(stage: &mut Stage<'_>, depth: usize) -> Result<Outcome, 
         limit: Some(stage.limits.get(limit)?.figure),
         against: limit.to_string(),
         latencies: Some(flow.latencies),
+    })
+}
+
+/// Commits of one record, so many under way: what is appended in a turn of the
+/// program's loop shares a write, and the next turn begins when it is durable.
+/// As with as many clients of which each waits for its own commit.
+pub(super) fn turns(stage: &mut Stage<'_>, depth: usize) -> Result<Outcome, Failure> {
+    let mut log = stage.log(Options::new(), VALUE_LEN)?;
+    let mut under_way = UnderWay::new();
+    let timer = stage.timer();
+    let (first, mut turns) = (log.next, 0_u64);
+    let from = log.writer.appended_lsn();
+    while timer.running() {
+        for _ in 0..depth {
+            log.put()?;
+            under_way.push(log.commit()?, Instant::now());
+        }
+        under_way.settle(log.writer.sync()?);
+        turns += 1;
+        log.trim()?;
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a rate has few digits")]
+    let (commits, per_turn) = (log.next - first, (log.writer.appended_lsn().get() - from.get()) as f64 / turns as f64);
+    #[allow(clippy::cast_precision_loss, reason = "a rate has few digits")]
+    let figure = commits as f64 / timer.seconds();
+    stage.finish(log)?;
+    let limit = Limit::writes(blocks(per_turn), 1);
+    #[allow(clippy::cast_precision_loss, reason = "a small number")]
+    let most = stage.limits.get(limit)?.figure * depth as f64;
+    Ok(Outcome {
+        figure,
+        limit: Some(most),
+        against: format!("{depth} x {limit}"),
+        latencies: Some(under_way.latencies),
     })
 }
 
@@ -111,8 +146,13 @@ fn one_log(stage: &Stage<'_>, options: Options, value_len: usize, batch: u64, de
 
 /// The size of the writes that a commit makes: whole blocks, at most a buffer.
 fn frame(flow: &Flow) -> usize {
+    blocks(flow.bytes_per_commit)
+}
+
+/// So many bytes of log in whole blocks, at most a buffer.
+fn blocks(bytes: f64) -> usize {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some blocks")]
-    let blocks = (flow.bytes_per_commit / BLOCK as f64).round() as usize;
+    let blocks = (bytes / BLOCK as f64).round() as usize;
     (blocks.max(1) * BLOCK).min(BUFFER)
 }
 
