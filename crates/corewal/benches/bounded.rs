@@ -4,6 +4,10 @@
 //! `COREWAL_PUTS` puts (default 50 million) over `COREWAL_KEYS` keys (default a
 //! million), a durable commit for each 1,024; `COREWAL_CORES` cores. The stores
 //! with checkpoints are opened in turns, `COREWAL_OPENS` times each.
+//!
+//! First as fast as it goes; then `COREWAL_RATE` puts a second (default 300,000)
+//! for `COREWAL_SECONDS` (default 30), a load that the machine has no trouble
+//! with: there a commit shows what a checkpoint beside it costs.
 #![allow(missing_docs, clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a benchmark")]
 #![allow(clippy::cast_precision_loss, reason = "for people to read")]
 
@@ -45,10 +49,11 @@ struct Filled {
     held: u64,
 }
 
-fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints) -> Filled {
+/// Puts as fast as it goes, or at most `rate` a second and core.
+fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints, rate: Option<u64>) -> Filled {
     let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let opened = options(cores, policy).open(dir).expect("opens");
-    let began = Instant::now();
+    let started = Instant::now();
     let (store, shards) = (opened.store, opened.shards);
     let (latencies, took, status) = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -74,6 +79,8 @@ fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints) -> Fi
                         shard.put(&key, &[record as u8; 100]).expect("puts");
                         own += 1;
                         if own.is_multiple_of(BATCH) {
+                            let due = rate.map(|rate| Duration::from_secs_f64(own as f64 / rate as f64));
+                            std::thread::sleep(due.unwrap_or_default().saturating_sub(started.elapsed()));
                             if shard.core().0 == 0 && own.is_multiple_of(64 * BATCH) {
                                 store.announce_epoch();
                             }
@@ -102,7 +109,7 @@ fn fill(dir: &Path, cores: u16, puts: u64, keys: u64, policy: Checkpoints) -> Fi
         for shard in shards {
             shard.close().expect("closes");
         }
-        let (took, status) = (began.elapsed(), store.checkpoint_status());
+        let (took, status) = (started.elapsed(), store.checkpoint_status());
         assert_eq!(status.error, None);
         // Makes the checkpoint that is due.
         drop(store);
@@ -143,7 +150,7 @@ fn main() {
     let mut p99 = Vec::new();
     for (name, puts, policy) in runs {
         let at = dir.path().join(name);
-        let filled = fill(&at, cores, puts, keys, policy);
+        let filled = fill(&at, cores, puts, keys, policy, None);
         let at_percentile = |percent: usize| filled.latencies[(filled.latencies.len() - 1) * percent / 100];
         println!(
             "{name:<18} {:>6.2} M puts/s; commit p50 {:>5} us, p99 {:>6} us; disk at most {:>6.0} MiB ({:.2}x), \
@@ -182,4 +189,24 @@ fn main() {
         bounded.as_secs_f64() / once.as_secs_f64(),
         f64::from(p99[1]) / f64::from(p99[2])
     );
+    let rate = number("COREWAL_RATE", 300_000);
+    let puts = number("COREWAL_SECONDS", if quick { 0 } else { 30 }) * rate;
+    for number in 1..=number("COREWAL_RUNS", 1) {
+        let at_rate = |name, policy| {
+            let at = dir.path().join(format!("{name} {number}"));
+            let filled = fill(&at, cores, puts.max(BATCH), keys, policy, Some(rate / u64::from(cores)));
+            std::fs::remove_dir_all(at).expect("it is ours");
+            let at_percentile = |percent: usize| filled.latencies[(filled.latencies.len() - 1) * percent / 100];
+            (at_percentile(50), at_percentile(99), filled.made, filled.held)
+        };
+        let ((p50, p99, made, held), without) = (at_rate("paced", with), at_rate("paced, without", Checkpoints::manual()));
+        println!(
+            "at {:.2} M puts/s: commit p50 {p50} us, p99 {p99} us with {made} checkpoints ({held} segments waited); \
+             {} us and {} us without: {:.2}x at p99",
+            rate as f64 / 1e6,
+            without.0,
+            without.1,
+            f64::from(p99) / f64::from(without.1),
+        );
+    }
 }

@@ -31,9 +31,14 @@ pub(crate) fn available() -> u16 {
 #[derive(Debug)]
 pub(crate) struct Background(std::thread::JoinHandle<()>);
 
-/// Starts `work` on a thread of its own.
+/// Starts `work` on a thread of its own, which gives way to what the cores wait
+/// for.
 pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Background> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(Background)
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // It works without.
+        let _ = corewal_io::give_way();
+        work();
+    }).map(Background)
 }
 
 impl Background {

@@ -115,6 +115,18 @@ impl Space {
         }
     }
 
+    /// Whether the checkpoint under way has time.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.backlog.get().is_some_and(|backlog| backlog.is_calm()) && !self.is_scarce()
+    }
+
+    /// Leaves the disk to others for a moment.
+    pub(crate) fn rest(&self) {
+        if let Some(backlog) = self.backlog.get() {
+            backlog.rest();
+        }
+    }
+
     /// Bytes of all files.
     pub(crate) fn used(&self) -> u64 {
         let parts = [&self.log, &self.runs, &self.manifests];

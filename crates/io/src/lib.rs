@@ -38,7 +38,7 @@ mod storage;
 mod write;
 
 pub use buffer::AlignedBuf;
-pub use os::{Backend, BlockingIo, FileIo, FileLock, FileStorage, OsFile};
+pub use os::{Backend, BlockingIo, FileIo, FileLock, FileStorage, OsFile, give_way};
 #[cfg(target_os = "linux")]
 pub use os::{Ring, UringIo};
 pub use sim::{

@@ -1,9 +1,11 @@
 //! The backlog: what the logs hold beyond the newest checkpoint. Where
 //! checkpoints do not keep up with the cores, new segments are held back until
-//! they do, so that the space of a store follows its state also then.
+//! they do, so that the space of a store follows its state also then. While they
+//! do keep up, a checkpoint leaves the disk to the cores between its writes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use corewal_format::Lsn;
 
@@ -13,6 +15,10 @@ use crate::durable::DurableLsn;
 /// New segments are held back from so many times the bytes on that make a
 /// checkpoint due.
 const TIMES: u64 = 2;
+
+/// How long a checkpoint rests after a write, while it can. (What that does to
+/// commits stands in docs/PERFORMANCE.md.)
+const REST: Duration = Duration::from_micros(500);
 
 /// Shared by who makes checkpoints and who makes segments.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(crate) struct Backlog {
     changed: Condvar,
     /// Segments that had to wait.
     held: AtomicU64,
+    /// The checkpoint under way has time.
+    patient: AtomicBool,
 }
 
 impl Backlog {
@@ -38,6 +46,7 @@ impl Backlog {
             busy: Mutex::new(false),
             changed: Condvar::new(),
             held: AtomicU64::new(0),
+            patient: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +100,23 @@ impl Backlog {
         }
     }
 
+    /// Whether the checkpoint under way may take its time, if the cores let it.
+    pub(super) fn set_patient(&self, patient: bool) {
+        self.patient.store(patient, Ordering::Relaxed);
+    }
+
+    /// Whether nobody waits for the checkpoint under way, nor will soon.
+    pub(crate) fn is_calm(&self) -> bool {
+        let pressing = self.limit.is_some_and(|limit| self.bytes() >= limit / 4 * 3);
+        self.patient.load(Ordering::Relaxed) && !pressing
+    }
+
+    /// Leaves the disk to others for a moment.
+    pub(crate) fn rest(&self) {
+        let rested = self.changed.wait_timeout(self.locked(), REST);
+        drop(rested.unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn locked(&self) -> MutexGuard<'_, bool> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,6 +156,15 @@ mod tests {
         waits_for(&backlog, |backlog| backlog.set_covered(1));
         assert_eq!((backlog.bytes(), backlog.held()), (1_999, 1));
         waits_for(&of(5_000, true), |backlog| backlog.set_busy(false));
+    }
+
+    #[test]
+    fn a_checkpoint_has_time_until_segments_will_wait_for_it() {
+        for (bytes, patient, calm) in [(1_499, true, true), (1_500, true, false), (1_499, false, false)] {
+            let backlog = of(bytes, true);
+            backlog.set_patient(patient);
+            assert_eq!(backlog.is_calm(), calm, "{bytes}");
+        }
     }
 
     #[test]

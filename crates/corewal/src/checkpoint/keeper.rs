@@ -123,7 +123,7 @@ impl<S: Storage> Keeper<S> {
 
     /// Makes a checkpoint of the newest complete epoch now, on this thread.
     pub(crate) fn checkpoint(&self) -> Result<Option<CheckpointMade>> {
-        self.shared.make()
+        self.shared.make(false)
     }
 
     /// There is no space for a segment: has a checkpoint made of what is
@@ -134,8 +134,9 @@ impl<S: Storage> Keeper<S> {
         let complete = shared.board.complete().0;
         if shared.acts() && complete > before.max(shared.failed.load(Ordering::Relaxed)) {
             // What went wrong stands in the status.
-            drop(shared.make());
+            drop(shared.make(false));
         } else {
+            shared.backlog.set_patient(false);
             drop(locked(&shared.maker));
         }
     }
@@ -165,7 +166,7 @@ impl<S: Storage> Keeper<S> {
                 self.shared.rings.notify_one();
             }
             // What went wrong stands in the status.
-            None => drop(self.shared.make()),
+            None => drop(self.shared.make(false)),
         }
     }
 }
@@ -174,6 +175,7 @@ impl<S: Storage> Drop for Keeper<S> {
     /// Waits for the thread, and for a checkpoint that is due.
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.backlog.set_patient(false);
         *locked(&self.shared.due) = true;
         self.shared.rings.notify_one();
         if let Some(thread) = self.thread.take() {
@@ -209,7 +211,7 @@ impl<S: Storage> Shared<S> {
             // At the end too: what is in a checkpoint, no opening replays.
             if !stop || self.is_due() {
                 // What went wrong stands in the status.
-                let _ = self.make();
+                let _ = self.make(true);
             }
             if stop {
                 return;
@@ -248,8 +250,11 @@ impl<S: Storage> Shared<S> {
         every.is_some_and(|every| age() >= every.as_nanos())
     }
 
-    fn make(&self) -> Result<Option<CheckpointMade>> {
+    /// Makes one, if the newest complete epoch has none: `patient` if nobody
+    /// waits for it.
+    fn make(&self, patient: bool) -> Result<Option<CheckpointMade>> {
         let mut maker = locked(&self.maker);
+        self.backlog.set_patient(patient && !self.stop.load(Ordering::Relaxed));
         let epoch = self.board.complete();
         // Read behind the epoch: all of it is durable by now.
         let durable = self.backlog.durable();

@@ -21,7 +21,8 @@ use crate::scan::LogIdentity;
 /// A frame is finished when it holds so many bytes.
 const FRAME_BYTES: usize = 128 << 10;
 
-/// Writes that are under way while the next frame is built.
+/// Writes that are under way while the next frame is built, where there is no
+/// time to lose; else none is, and the disk rests between them.
 const IN_FLIGHT: usize = 3;
 
 /// What all frames of a run have in common.
@@ -191,6 +192,10 @@ struct Pending {
 impl<S: Storage> Writes<S> {
     /// A buffer for the next frame, once few enough writes are under way.
     fn buffer(&mut self, layout: &Layout<S>, file: &S::File) -> io::Result<AlignedBuf> {
+        if layout.space.is_calm() {
+            self.wait(layout, file, 0)?;
+            layout.space.rest();
+        }
         self.wait(layout, file, IN_FLIGHT - 1)?;
         Ok(self.free.pop().unwrap_or_else(frame_buffer))
     }

@@ -9,6 +9,7 @@ mod lock;
 mod open;
 mod path;
 mod storage;
+mod thread;
 #[cfg(target_os = "linux")]
 mod uring;
 
@@ -18,5 +19,6 @@ pub use io::BlockingIo;
 pub use lock::FileLock;
 pub use path::FileIo;
 pub use storage::FileStorage;
+pub use thread::give_way;
 #[cfg(target_os = "linux")]
 pub use uring::{Ring, UringIo};
