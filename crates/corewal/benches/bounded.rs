@@ -199,7 +199,8 @@ fn main() {
             let at_percentile = |percent: usize| filled.latencies[(filled.latencies.len() - 1) * percent / 100];
             (at_percentile(50), at_percentile(99), filled.made, filled.held)
         };
-        let ((p50, p99, made, held), without) = (at_rate("paced", with), at_rate("paced, without", Checkpoints::manual()));
+        let ((p50, p99, made, held), without) =
+            (at_rate("paced", with), at_rate("paced, without", Checkpoints::manual()));
         println!(
             "at {:.2} M puts/s: commit p50 {p50} us, p99 {p99} us with {made} checkpoints ({held} segments waited); \
              {} us and {} us without: {:.2}x at p99",

@@ -34,11 +34,45 @@ pub(crate) struct Background(std::thread::JoinHandle<()>);
 /// Starts `work` on a thread of its own, which gives way to what the cores wait
 /// for.
 pub(crate) fn background(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Background> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        // It works without.
-        let _ = corewal_io::give_way();
-        work();
-    }).map(Background)
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // It works without.
+            let _ = corewal_io::give_way();
+            work();
+        })
+        .map(Background)
+}
+
+/// Counts the steps of long work in the background, and after some tens of
+/// microseconds of it lets a thread that is ready have the processor.
+///
+/// A kernel that does not preempt itself looks for such a thread at wakeups, and
+/// then not before its next tick, milliseconds later; what ends a durable write
+/// may be that thread. (How long commits wait stands in docs/PERFORMANCE.md.)
+#[derive(Debug, Default)]
+pub(crate) struct Courtesy(u32);
+
+/// Reading, merging or writing a record is so many steps.
+pub(crate) const RECORD: u32 = 16;
+
+impl Courtesy {
+    /// A step that takes about as long as comparing two keys.
+    #[inline]
+    pub(crate) fn step(&mut self) {
+        self.steps(1);
+    }
+
+    /// So many of them.
+    #[inline]
+    pub(crate) fn steps(&mut self, steps: u32) {
+        const TURN: u32 = 2048;
+        self.0 += steps;
+        if self.0 >= TURN {
+            self.0 = 0;
+            std::thread::yield_now();
+        }
+    }
 }
 
 impl Background {

@@ -9,6 +9,7 @@ use super::run::RunWriter;
 use super::source::key_prefix;
 use crate::commit::Progress;
 use crate::error::{Error, Result};
+use crate::parallel::{Courtesy, RECORD};
 use crate::scan::{Cursor, DeadRanges, LogIdentity, Step, StopReason};
 
 /// No value: the key is removed.
@@ -58,12 +59,15 @@ impl Batch {
     /// Keeps of each key the last change, and sorts them.
     fn sort(&mut self) {
         let mut items = std::mem::take(&mut self.items);
+        let mut courtesy = Courtesy::default();
         items.sort_unstable_by(|a, b| {
+            courtesy.step();
             let keys = a.prefix.cmp(&b.prefix).then_with(|| self.key(a).cmp(self.key(b)));
             keys.then_with(|| a.at.cmp(&b.at))
         });
         let mut kept = 0;
         for index in 0..items.len() {
+            courtesy.step();
             let item = items[index];
             let next = items.get(index + 1);
             if next.is_none_or(|next| next.prefix != item.prefix || self.key(next) != self.key(&item)) {
@@ -80,7 +84,9 @@ impl Batch {
         self.sort();
         let len = |item: &Item| (item.key_len + if item.value_len == REMOVED { 0 } else { item.value_len }) as usize;
         let mut bytes = Vec::with_capacity(self.items.iter().map(len).sum());
+        let mut courtesy = Courtesy::default();
         for item in &mut self.items {
+            courtesy.steps(RECORD);
             let from = item.at as usize;
             item.at = u32::try_from(bytes.len()).expect("it became shorter");
             bytes.extend_from_slice(&self.bytes[from..from + len(item)]);
@@ -132,6 +138,7 @@ pub(crate) fn fold<S: Storage>(
     let Some(mut cursor) = cursor_at(context, log, from.lsn, durable)? else {
         return Ok((runs, to));
     };
+    let mut courtesy = Courtesy::default();
     'log: loop {
         context.go_on()?;
         let frame = match cursor.step()? {
@@ -151,6 +158,7 @@ pub(crate) fn fold<S: Storage>(
                 continue;
             }
             to.lsn = entry.end;
+            courtesy.steps(RECORD);
             match entry.record {
                 Record::Park { .. } => parked = Some(entry.lsn),
                 Record::Unpark { epoch: resumed } | Record::Open { epoch: resumed } if resumed <= epoch => {

@@ -16,6 +16,7 @@ use corewal_io::{AlignedBuf, OpenMode, Operation, Storage, StorageIo, Token, Wai
 use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::parallel::{Courtesy, RECORD};
 use crate::scan::LogIdentity;
 
 /// A frame is finished when it holds so many bytes.
@@ -46,6 +47,7 @@ pub(crate) struct RunWriter<'l, S: Storage> {
     len: usize,
     records: u32,
     sequence: u64,
+    courtesy: Courtesy,
 }
 
 impl<'l, S: Storage> RunWriter<'l, S> {
@@ -66,6 +68,7 @@ impl<'l, S: Storage> RunWriter<'l, S> {
             len: FRAME_HEADER_LEN,
             records: 0,
             sequence: 0,
+            courtesy: Courtesy::default(),
         };
         let header = SegmentHeader { identity, cores: log.cores, recycled: false, run: true };
         header.encode(&mut writer.buffer.as_mut_slice()[..BLOCK_LEN]);
@@ -75,6 +78,7 @@ impl<'l, S: Storage> RunWriter<'l, S> {
 
     /// Adds a key, greater than all before, with its value or as removed.
     pub(crate) fn add(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        self.courtesy.steps(RECORD);
         match value {
             Some(value) => {
                 self.run.puts += 1;
