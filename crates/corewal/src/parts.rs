@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use corewal_format::{
-    Checkpoint, CoreId, Epoch, LogId, Lsn, MAX_EPOCH, Manifest, ManifestState, Record, SegmentId, TimestampNs, name,
+    Checkpoint, CoreId, Epoch, LogId, Lsn, Manifest, ManifestState, Record, SegmentId, TimestampNs, name,
 };
 use corewal_io::{FileStorage, Storage};
 
@@ -192,7 +192,9 @@ pub fn assemble_on<S: Storage>(storage: S, dir: impl AsRef<Path>, assembly: &Ass
     }
     write_manifest(&layout, &manifest, None)?;
     let until = match until {
-        Until::Latest => MAX_EPOCH,
+        // Of one log the copies may hold more than of another, which then says
+        // of an epoch that it was complete though they do not hold all of it.
+        Until::Latest => Reader::open_unclaimed(storage.clone(), dir)?.complete_epoch(),
         Until::Epoch(epoch) => epoch,
         Until::Time(time) => epoch_by(storage.clone(), dir, time)?,
     };

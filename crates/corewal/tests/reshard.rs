@@ -238,4 +238,43 @@ mod copies {
         let assembly = Assembly { until: Until::Epoch(Epoch(1000)), ..assembly };
         assert!(assemble_on(to, DIR, &assembly).unwrap_err().to_string().contains("complete in the copies"));
     }
+
+    /// The crash loop found it: a core that writes little has its newest sealed
+    /// segment end before that of a busy one. The busy one's says of an epoch
+    /// that it was complete, the other copy does not hold the end of it, and a
+    /// restore of the newest epoch was refused as if a log had lost its tail.
+    #[test]
+    fn one_log_may_be_copied_further_than_another() {
+        let disk = SimStorage::default();
+        let mut store = open(&disk, Some(2));
+        let busy = (0_u32..).map(|number| format!("busy-{number}").into_bytes());
+        let busy = { busy }.find(|key| store.store.route(key).get() == 0).unwrap();
+        let (mut states, mut further) = (vec![data(&store)], 0);
+        for number in 1..=30 {
+            for byte in 0..3 {
+                store.shards[0].put(&busy, &[byte; 3000]).unwrap();
+                store.shards[0].sync().unwrap();
+            }
+            round(&mut store, number);
+            states.push(data(&store));
+            if number == 3 {
+                store.store.checkpoint().unwrap();
+            }
+            let parts = Reader::open_on(disk.clone(), DIR).unwrap().parts();
+            let newest = |core: u16| {
+                let of_core = parts.segments.iter().filter(move |sealed| sealed.core.get() == core);
+                of_core.map(|sealed| sealed.ended.get()).max().unwrap_or(0)
+            };
+            let (ahead, behind) = (newest(0), newest(1));
+            if parts.checkpoints.is_empty() || behind <= 3 {
+                continue;
+            }
+            further += u64::from(ahead > behind + 1);
+            let (to, assembly) = copy(&disk, &parts, Some(0));
+            let moved = assemble_on(to.clone(), DIR, &assembly).unwrap();
+            assert_eq!(moved.epoch, Epoch(ahead.min(behind)), "after {number} epochs");
+            assert_eq!(data(&open(&to, Some(2))), states[usize::try_from(moved.epoch.get()).unwrap()]);
+        }
+        assert!(further > 0, "no log was copied further than the other");
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Counts {
     pub(crate) released: u64,
     /// And those whose number of cores had been changed.
     pub(crate) resharded: u64,
+    /// Stores that were made of copies, on another disk.
+    pub(crate) restored: u64,
 }
 
 impl Counts {
@@ -35,6 +37,7 @@ impl Counts {
         self.piled += other.piled;
         self.released += other.released;
         self.resharded += other.resharded;
+        self.restored += other.restored;
     }
 }
 
@@ -124,7 +127,7 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "{} crash states of {} seeds in {:.1} s ({rate:.0}/s), the slowest seed {} took {:.2} s; \
-             {} with a checkpoint, {} with one of several runs, {} with a released log, {} on another number of cores",
+             {} with a checkpoint, {} with one of several runs, {} with a released log, {} on another number of cores; {} stores made of copies",
             self.counts.states,
             self.seeds,
             self.took.as_secs_f64(),
@@ -133,7 +136,8 @@ impl std::fmt::Display for Report {
             self.counts.from_checkpoint,
             self.counts.piled,
             self.counts.released,
-            self.counts.resharded
+            self.counts.resharded,
+            self.counts.restored
         )
     }
 }

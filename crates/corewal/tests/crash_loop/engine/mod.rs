@@ -11,12 +11,14 @@
 //! | `tickets` | waits for commits, held to what the log says |
 //! | `life` | one process that has the store open: the operations |
 //! | `check` | crash, open, compare, go on |
+//! | `archive` | what can be copied, and a store made of copies |
 //! | `bare` | the same for bare writers: truncate, release, reset |
 //!
 //! Everything a seed does is decided by the seed.
 
 #![allow(dead_code, unused_imports, reason = "the crash loop and the canary each use a part")]
 
+mod archive;
 mod bare;
 mod campaign;
 mod check;

@@ -151,6 +151,19 @@ impl Oracle {
         }
     }
 
+    /// A store made of copies of this one, as it was at the end of `epoch`: its
+    /// logs are new.
+    pub(crate) fn restored(&self, epoch: u64, core_of: impl Fn(&[u8]) -> usize) -> Self {
+        let mut then = self.clone();
+        for core in &mut then.cores {
+            core.points.truncate(core.points.partition_point(|point| point.epoch <= epoch));
+        }
+        let cores = u16::try_from(self.cores.len()).expect("few cores");
+        let mut restored = then.resharded(cores, epoch, core_of);
+        restored.cores.iter_mut().for_each(|core| core.durable_lsn = 0);
+        Self { complete: epoch, ..restored }
+    }
+
     /// Which number of cores a crash has left decides what must be there.
     pub(crate) fn choose(&mut self, generation: u32) {
         if let Some(next) = self.next.take()
