@@ -34,8 +34,8 @@ pub struct Resharded {
 /// Takes the space of the state once more while it works.
 ///
 /// Where cores know different offsets of one source, nobody can tell which of
-/// them counts. So it is also after an earlier change, if one core alone has
-/// gone on with a source since: let each core that knows it commit its offset.
+/// them counts. (After an earlier change, who still has what all were given then
+/// does not count beside one that has gone on, up to 256 KiB of such offsets.)
 ///
 /// # Errors
 /// [`Error::Locked`] if the store is open; [`Error::NotFoldable`] if its log

@@ -168,6 +168,45 @@ fn what_cannot_be_moved_is_refused_and_left_as_it_is() {
     assert!(reshard_on(disk, DIR, 2, options()).unwrap_err().is_locked());
 }
 
+#[test]
+fn who_has_gone_on_alone_speaks_for_a_source() {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, Some(2));
+    let commit = |store: &mut Store, core: usize, name: &str, offset| {
+        store.shards[core].commit(&Commit::new().offset_u64(name, offset)).unwrap();
+        store.store.announce_epoch();
+        store.shards.iter_mut().for_each(|shard| assert!(shard.sync().is_ok()));
+    };
+    commit(&mut store, 0, "left", 1);
+    commit(&mut store, 1, "right", 2);
+    let of_all =
+        |store: &Store, name: &str| store.shards.iter().map(|shard| shard.offset_u64(name)).collect::<Vec<_>>();
+    for (cores, (left, right)) in [3, 1, 4, 2].into_iter().zip((1..).map(|round| (10 * round, 100 * round))) {
+        drop(store);
+        reshard_on(disk.clone(), DIR, cores, options()).unwrap();
+        store = open(&disk, Some(cores));
+        assert!(of_all(&store, "left").iter().all(|offset| *offset == of_all(&store, "left")[0]));
+        // Each source has one core that goes on with it.
+        let last = store.shards.len() - 1;
+        commit(&mut store, last, "left", left);
+        commit(&mut store, 0, "right", right);
+        if cores != 4 {
+            // Also where what was given is in an older checkpoint only.
+            store.store.checkpoint().unwrap();
+        }
+    }
+    drop(store);
+    reshard_on(disk.clone(), DIR, 3, options()).unwrap();
+    let mut store = open(&disk, Some(3));
+    assert_eq!((of_all(&store, "left"), of_all(&store, "right")), (vec![Some(40); 3], vec![Some(400); 3]));
+    // Two that have gone on do not agree.
+    commit(&mut store, 0, "left", 41);
+    commit(&mut store, 1, "left", 42);
+    drop(store);
+    let error = reshard_on(disk, DIR, 2, options()).unwrap_err();
+    assert!(matches!(&error, Error::OffsetsDiffer { source } if source == "left"), "{error}");
+}
+
 mod copies {
     use corewal::io::SimStorage;
     use corewal::{Assembly, Epoch, Parts, Reader, Until, assemble_on, run_name, segment_name};
@@ -237,6 +276,28 @@ mod copies {
         let (to, assembly) = copy(&disk, &parts, Some(2));
         let assembly = Assembly { until: Until::Epoch(Epoch(1000)), ..assembly };
         assert!(assemble_on(to, DIR, &assembly).unwrap_err().to_string().contains("complete in the copies"));
+    }
+
+    #[test]
+    fn a_store_of_copies_has_of_each_core_its_own_offsets() {
+        let disk = SimStorage::default();
+        let mut store = open(&disk, Some(2));
+        round(&mut store, 1);
+        drop(store);
+        reshard_on(disk.clone(), DIR, 3, options()).unwrap();
+        let mut store = open(&disk, Some(3));
+        for (number, shard) in store.shards.iter_mut().enumerate() {
+            shard.commit(&Commit::new().offset_u64("in", 7 + number as u64)).unwrap();
+        }
+        store.store.announce_epoch();
+        store.shards.iter_mut().for_each(|shard| assert!(shard.sync().is_ok()));
+        store.store.checkpoint().unwrap();
+        let parts = Reader::open_on(disk.clone(), DIR).unwrap().parts();
+        let newest = parts.checkpoints.len() - 1;
+        let (to, assembly) = copy(&disk, &Parts { segments: Vec::new(), ..parts }, Some(newest));
+        assemble_on(to.clone(), DIR, &assembly).unwrap();
+        let offsets: Vec<_> = open(&to, None).shards.iter().map(|shard| shard.offset_u64("in")).collect();
+        assert_eq!(offsets, [Some(7), Some(8), Some(9)]);
     }
 
     /// The crash loop found it: a core that writes little has its newest sealed

@@ -9,6 +9,7 @@
 //! generation 0
 //! route xxh3-64
 //! checkpoint 3 epoch 57 time 1700000000000000000
+//! inherited 696e 6400000000000000
 //! core 0 lsn 81920
 //! run 4 level 1 bytes 12288 puts 31 deletes 0 crc32c 5e6f7a8b
 //! run 6 level 0 bytes 8192 puts 2 deletes 1 crc32c 0a1b2c3d
@@ -22,7 +23,7 @@ use std::str::FromStr;
 
 use crate::checksum::crc32c;
 use crate::limit::{MAX_CORES, MAX_EPOCH};
-use crate::{Epoch, FORMAT_VERSION, LogId, Lsn, RunId, TimestampNs};
+use crate::{Epoch, FORMAT_VERSION, LogId, Lsn, Offsets, RunId, TimestampNs};
 
 const HEADING: &str = "corewal manifest ";
 const CHECKSUM: &str = "crc32c ";
@@ -67,6 +68,10 @@ pub struct Checkpoint {
     pub epoch: Epoch,
     /// When it was made.
     pub time: TimestampNs,
+    /// The source offsets that every core was given when the number of cores
+    /// was last changed: a core that still has one of them does not speak for
+    /// its source.
+    pub inherited: Offsets,
     /// By core.
     pub cores: Vec<CoreCheckpoint>,
 }
@@ -243,6 +248,28 @@ impl Manifest {
     }
 }
 
+/// Two lower-case digits a byte; a dash for none.
+fn hex(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "-".to_owned();
+    }
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes it");
+        text
+    })
+}
+
+/// The bytes that [`hex`] printed; that it is its one spelling is for others to
+/// see.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text == "-" {
+        return Some(Vec::new());
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
+}
+
 fn parse<T: FromStr>(name: &'static str, text: &str) -> Result<T, ManifestError> {
     text.parse().map_err(|_| ManifestError::Line { name })
 }
@@ -252,6 +279,9 @@ impl Checkpoint {
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = format!("checkpoint {} epoch {} time {}\n", self.number, self.epoch, self.time);
+        for (name, value) in &self.inherited {
+            writeln!(text, "inherited {} {}", hex(name.as_bytes()), hex(value)).expect("a string takes it");
+        }
         for (core, part) in self.cores.iter().enumerate() {
             writeln!(text, "core {core} lsn {}", part.lsn).expect("a string takes it");
             for RunRef { run, level, bytes, puts, deletes, crc } in &part.runs {
@@ -284,8 +314,15 @@ impl Checkpoint {
                     number: parse("checkpoint", number)?,
                     epoch: Epoch(parse("checkpoint", epoch)?),
                     time: TimestampNs(parse("checkpoint", time)?),
+                    inherited: Offsets::new(),
                     cores: Vec::new(),
                 }),
+                ["inherited", name, value] => {
+                    let wrong = || ManifestError::Line { name: "inherited" };
+                    let checkpoint = all.last_mut().filter(|last| last.cores.is_empty()).ok_or_else(wrong)?;
+                    let name = unhex(name).and_then(|name| String::from_utf8(name).ok()).ok_or_else(wrong)?;
+                    checkpoint.inherited.insert(name, unhex(value).ok_or_else(wrong)?);
+                }
                 ["core", core, "lsn", lsn] => {
                     let checkpoint = all.last_mut().ok_or(ManifestError::Line { name: "core" })?;
                     if parse::<usize>("core", core)? != checkpoint.cores.len() {
@@ -323,6 +360,7 @@ mod tests {
             number,
             epoch: Epoch(10 * number),
             time: TimestampNs(1_700_000_000_000_000_000),
+            inherited: [("in".to_owned(), vec![0, 0xfe]), (String::new(), vec![])].into(),
             cores: vec![
                 CoreCheckpoint { lsn: Lsn(4096 * number), runs: runs.iter().map(|&id| run(id, 0xabc)).collect() },
                 CoreCheckpoint::default(),
@@ -372,6 +410,27 @@ mod tests {
         refused(|manifest| manifest.checkpoints[1].cores[0].runs[0].run = RunId(0));
         refused(|manifest| manifest.checkpoints[1].cores[0].runs[0].level = 0);
         refused(|manifest| manifest.number = 0);
+    }
+
+    #[test]
+    fn inherited_offsets_stand_before_the_cores_in_one_spelling() {
+        let text = manifest().checkpoints[0].encode();
+        assert!(text.contains("\ninherited - -\ninherited 696e 00fe\ncore 0 "), "{text}");
+        let lines = "inherited - -\ninherited 696e 00fe\n";
+        for wrong in [
+            "inherited 696e 00fe\ninherited - -\n",
+            "inherited - -\ninherited - -\ninherited 696e 00fe\n",
+            "inherited - -\ninherited 696E 00fe\n",
+            "inherited - -\ninherited 696e 00f\n",
+            "inherited - -\ninherited 696e 00fg\n",
+            "inherited - -\ninherited ff 00fe\n",
+            "inherited - -\ninherited 696e \n",
+            "inherited - -\ninherited 696e\n",
+        ] {
+            assert!(Checkpoint::decode(&text.replace(lines, wrong)).is_err(), "{wrong}");
+        }
+        let behind = text.replace(lines, "").replacen("\nrun ", "\ninherited - -\nrun ", 1);
+        assert!(Checkpoint::decode(&behind).is_err(), "{behind}");
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn a_manifest_with_checkpoints() {
         number,
         epoch: Epoch(epoch),
         time: TimestampNs(1_700_000_000_000_000_000),
+        inherited: [("in".to_owned(), 100_u64.to_le_bytes().to_vec())].into(),
         cores,
     };
     let base = run(1, 1, 5);
@@ -197,16 +198,18 @@ fn a_manifest_with_checkpoints() {
         generation 2\n\
         route xxh3-64\n\
         checkpoint 3 epoch 10 time 1700000000000000000\n\
+        inherited 696e 6400000000000000\n\
         core 0 lsn 4096\n\
         run 1 level 1 bytes 8192 puts 5 deletes 1 crc32c 00000abc\n\
         core 1 lsn 0\n\
         checkpoint 7 epoch 20 time 1700000000000000000\n\
+        inherited 696e 6400000000000000\n\
         core 0 lsn 8192\n\
         run 1 level 1 bytes 8192 puts 5 deletes 1 crc32c 00000abc\n\
         run 4 level 0 bytes 32768 puts 2 deletes 1 crc32c 00000abc\n\
         core 1 lsn 512\n\
         run 5 level 1 bytes 40960 puts 9 deletes 1 crc32c 00000abc\n\
-        crc32c 13192ece\n";
+        crc32c 775f9e44\n";
     assert_eq!(manifest.encode(), golden);
     assert_eq!(Manifest::decode(golden.as_bytes()).unwrap(), manifest);
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use corewal_format::{Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, RunId, TimestampNs};
+use corewal_format::{Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, Offsets, RunId, TimestampNs};
 use corewal_io::Storage;
 
 use crate::clock::Clock;
@@ -220,13 +220,20 @@ impl<S: Storage> Checkpointer<S> {
         let (cores, progress, written) = folded?;
         let number = self.next_number();
         let mut checkpoints = self.manifest.checkpoints.clone();
-        checkpoints.push(Checkpoint { number, epoch, time, cores });
+        let inherited = self.inherited().clone();
+        checkpoints.push(Checkpoint { number, epoch, time, inherited, cores });
         self.retire(&mut checkpoints, time);
         self.switch(checkpoints)?;
         for (core, progress) in self.cores.iter_mut().zip(progress) {
             core.progress = progress;
         }
         Ok(Some(CheckpointMade { number, epoch, written, bytes: 0, runs: 0 }))
+    }
+
+    /// The offsets that every core was given when their number was last changed.
+    fn inherited(&self) -> &Offsets {
+        static NONE: Offsets = Offsets::new();
+        self.newest().map_or(&NONE, |newest| &newest.inherited)
     }
 
     /// Makes other checkpoints count, durably, and removes the runs that none

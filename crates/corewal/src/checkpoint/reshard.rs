@@ -1,12 +1,12 @@
 //! Another number of cores: the state is written as a checkpoint for them, with
 //! empty logs behind it, and one switch of the manifest makes both count.
 
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use corewal_format::{
-    BLOCK_LEN, Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, Opening, Record, RunRef, SegmentId, Sequence,
-    TimestampNs,
+    BLOCK_LEN, Checkpoint, CoreCheckpoint, CoreId, Epoch, Lsn, Manifest, Offsets, Opening, Record, RunRef, SegmentId,
+    Sequence, TimestampNs,
 };
 use corewal_io::Storage;
 
@@ -21,6 +21,10 @@ use crate::route::Router;
 use crate::scan::{LogIdentity, Place};
 use crate::segments::{Want, create_segment};
 
+/// Names and values of inherited offsets, in bytes, beyond which the manifest
+/// does not name them: each one has them all.
+const INHERITED_MAX: usize = 256 << 10;
+
 /// Size of the first segment of a log that is made so.
 const FIRST_BYTES: u64 = 1 << 20;
 
@@ -34,7 +38,7 @@ impl<S: Storage> Checkpointer<S> {
     /// removes.
     pub(crate) fn reshard(&mut self, cores: u16, base: Lsn) -> Result<u64> {
         let newest = self.newest().expect("made just before").clone();
-        let progress = self.common_progress()?;
+        let (progress, inherited) = self.shared_out(cores)?;
         let stop = AtomicBool::new(false);
         let context = self.context(newest.epoch, &stop);
         let manifest = Manifest {
@@ -61,9 +65,8 @@ impl<S: Storage> Checkpointer<S> {
             writers[router.route(key).index()].add(key, Some(value))
         })?;
         let mut parts = Vec::with_capacity(writers.len());
-        for writer in writers {
-            parts
-                .push(CoreCheckpoint { lsn: base, runs: vec![RunRef { level: 1, ..writer.finish(&progress, true)? }] });
+        for (writer, progress) in writers.into_iter().zip(&progress) {
+            parts.push(CoreCheckpoint { lsn: base, runs: vec![RunRef { level: 1, ..writer.finish(progress, true)? }] });
         }
         self.layout.sync_dir(&self.layout.runs())?;
 
@@ -74,8 +77,13 @@ impl<S: Storage> Checkpointer<S> {
         }
 
         // 3. The switch. Before it the old logs count, after it the new ones.
-        let checkpoint =
-            Checkpoint { number: manifest.number, epoch: newest.epoch, time: context.stamp.time, cores: parts };
+        let checkpoint = Checkpoint {
+            number: manifest.number,
+            epoch: newest.epoch,
+            time: context.stamp.time,
+            inherited,
+            cores: parts,
+        };
         let manifest = Manifest { checkpoints: vec![checkpoint], ..manifest };
         if self.planted.old_logs_removed_early() {
             clear_others(&layout, &manifest)?;
@@ -87,18 +95,36 @@ impl<S: Storage> Checkpointer<S> {
         Ok(keys)
     }
 
+    /// By new core, its offsets and watermark, and what all of them inherit. As
+    /// many as there were keep what each has.
+    fn shared_out(&self, cores: u16) -> Result<(Vec<Progress>, Offsets)> {
+        if usize::from(cores) == self.cores.len() {
+            return Ok((self.cores.iter().map(|core| core.progress.clone()).collect(), self.inherited().clone()));
+        }
+        let common = self.common_progress()?;
+        let bytes: usize = common.offsets.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let inherited = if bytes > INHERITED_MAX { Offsets::new() } else { common.offsets.clone() };
+        Ok((vec![common; usize::from(cores)], inherited))
+    }
+
     /// Offsets and watermark for all of the new cores. Cores that know
-    /// different offsets of one source cannot be made one.
+    /// different offsets of one source cannot be made one; but who still has
+    /// what all were given does not speak for the source where others do.
     fn common_progress(&self) -> Result<Progress> {
+        let mut known: BTreeMap<&String, BTreeSet<&[u8]>> = BTreeMap::new();
+        for (name, value) in self.cores.iter().flat_map(|core| &core.progress.offsets) {
+            known.entry(name).or_default().insert(value);
+        }
         let mut common = Progress::default();
-        for core in &self.cores {
-            for (name, value) in &core.progress.offsets {
-                match common.offsets.entry(name.clone()) {
-                    Entry::Vacant(slot) => drop(slot.insert(value.clone())),
-                    Entry::Occupied(slot) if slot.get() == value => {}
-                    Entry::Occupied(_) => return Err(Error::OffsetsDiffer { source: name.clone() }),
-                }
+        for (name, mut values) in known {
+            if let Some(given) = self.inherited().get(name).filter(|_| values.len() > 1) {
+                values.remove(given.as_slice());
             }
+            let value = values.pop_first().expect("each of them has one");
+            if !values.is_empty() {
+                return Err(Error::OffsetsDiffer { source: name.clone() });
+            }
+            common.offsets.insert(name.clone(), value.to_vec());
         }
         // The one that all cores with a watermark have reached.
         common.watermark = self.cores.iter().filter_map(|core| core.progress.watermark).min();

@@ -547,12 +547,9 @@ impl<'s> Life<'s> {
     }
 
     /// Changes the number of cores, and goes on with the new one.
-    ///
-    /// Once a store: where the cores that took over a source's offset from
-    /// another have gone on by themselves, none speaks for it.
     fn reshard(&mut self) -> Outcome {
         let profile = self.session.profile;
-        let fit = profile.workload == Workload::Shards && profile.payloads == 0 && self.oracle.generation == 0;
+        let fit = profile.workload == Workload::Shards && profile.payloads == 0;
         if !fit || !self.reopen()? || self.oracle.complete == 0 {
             return Ok(());
         }
@@ -609,9 +606,7 @@ impl<'s> Life<'s> {
     /// crashes at its steps, and holds what comes back against that epoch.
     fn restore(&mut self) -> Outcome {
         let profile = self.session.profile;
-        // Of a changed number of cores see `reshard`.
-        let fit = profile.workload == Workload::Shards && profile.payloads == 0 && self.oracle.generation == 0;
-        if !fit {
+        if profile.workload != Workload::Shards || profile.payloads > 0 {
             return Ok(());
         }
         let mut rng = Rng::with_seed(self.checkpoint_rng.clone().u64(..));
@@ -628,8 +623,7 @@ impl<'s> Life<'s> {
             made => made.map_err(|error| format!("a store of epoch {epoch}: {error}"))?,
         };
         profile.tell(|| format!("a store of copies: {made:?}, which reach {reach}"));
-        let router = self.open().store.clone();
-        let expected = self.oracle.restored(epoch, |key| router.route(key).index());
+        let expected = self.oracle.restored(epoch);
         let look = |disk: &SimStorage| {
             self.session.count(|counts| counts.restored += 1);
             check::open(self.session, disk, &mut expected.clone(), Recover::CompleteEpoch).map(drop)

@@ -104,6 +104,8 @@ pub(crate) struct Oracle {
     pub(crate) created: bool,
     /// How often the number of cores was changed.
     pub(crate) generation: u32,
+    /// The offsets that every core was given at the last such change.
+    pub(crate) inherited: Offsets,
     /// What holds instead once the change that is under way counts.
     pub(crate) next: Option<Box<Oracle>>,
 }
@@ -118,14 +120,17 @@ pub(crate) struct Recovered {
 impl Oracle {
     pub(crate) fn new(cores: u16) -> Self {
         let cores = (0..cores).map(|_| CoreOracle::new()).collect();
-        Self { cores, complete: 0, checkpoint: 0, created: false, generation: 0, next: None }
+        Self { cores, complete: 0, checkpoint: 0, created: false, generation: 0, inherited: Offsets::new(), next: None }
     }
 
     /// After a change to `cores` cores at the end of `epoch`, where all cores
     /// stand.
     pub(crate) fn resharded(&self, cores: u16, epoch: u64, core_of: impl Fn(&[u8]) -> usize) -> Self {
         let last = || self.cores.iter().map(CoreOracle::last);
-        let offsets: Offsets = last().flat_map(|point| point.offsets.clone()).collect();
+        // Each source is one core's; the others have what they were given.
+        let all = || last().flat_map(|point| point.offsets.clone());
+        let own = all().filter(|(name, value)| self.inherited.get(name) != Some(value));
+        let offsets: Offsets = all().chain(own).collect();
         let watermark = last().filter_map(|point| point.watermark).min();
         let durable_lsn = self.cores.iter().map(|core| core.durable_lsn).max().unwrap_or(0);
         let core = |index: usize| {
@@ -146,6 +151,7 @@ impl Oracle {
             cores: (0..usize::from(cores)).map(core).collect(),
             checkpoint: epoch,
             generation: self.generation + 1,
+            inherited: offsets,
             next: None,
             ..self.clone()
         }
@@ -153,15 +159,16 @@ impl Oracle {
 
     /// A store made of copies of this one, as it was at the end of `epoch`: its
     /// logs are new.
-    pub(crate) fn restored(&self, epoch: u64, core_of: impl Fn(&[u8]) -> usize) -> Self {
-        let mut then = self.clone();
-        for core in &mut then.cores {
-            core.points.truncate(core.points.partition_point(|point| point.epoch <= epoch));
-        }
-        let cores = u16::try_from(self.cores.len()).expect("few cores");
-        let mut restored = then.resharded(cores, epoch, core_of);
-        restored.cores.iter_mut().for_each(|core| core.durable_lsn = 0);
-        Self { complete: epoch, ..restored }
+    pub(crate) fn restored(&self, epoch: u64) -> Self {
+        let core = |core: &CoreOracle| {
+            let at = core.points.partition_point(|point| point.epoch <= epoch) - 1;
+            let Point { number, map, offsets, watermark, .. } = Point::clone(&core.points[at]);
+            let point = Point { number, map, offsets, watermark, epoch, ..Point::default() };
+            CoreOracle { points: vec![Arc::new(point)], ended: (0..=epoch).collect(), ..CoreOracle::new() }
+        };
+        let cores = self.cores.iter().map(core).collect();
+        let generation = self.generation + 1;
+        Self { cores, complete: epoch, checkpoint: epoch, created: true, generation, next: None, ..self.clone() }
     }
 
     /// Which number of cores a crash has left decides what must be there.
