@@ -198,7 +198,8 @@ impl<S: Storage> Window<S> {
                 let rest = usize::try_from(rest).map_or(wanted, |rest| block_align(rest.min(wanted)));
                 let wanted = wanted.min(rest.max(BLOCK_LEN));
                 if self.bytes.len() < wanted {
-                    self.bytes.resize(wanted, 0);
+                    // Anew: what is there goes, and the allocator may have zeros.
+                    self.bytes = vec![0; wanted];
                 }
             }
             self.start = offset;

@@ -549,7 +549,9 @@ impl<'s> Life<'s> {
     /// Changes the number of cores, and goes on with the new one.
     fn reshard(&mut self) -> Outcome {
         let profile = self.session.profile;
-        let fit = profile.workload == Workload::Shards && profile.payloads == 0;
+        // Again now and then: it has many steps.
+        let again = self.oracle.generation == 0 || self.checkpoint_rng.u8(0..3) == 0;
+        let fit = profile.workload == Workload::Shards && profile.payloads == 0 && again;
         if !fit || !self.reopen()? || self.oracle.complete == 0 {
             return Ok(());
         }
