@@ -22,40 +22,6 @@ pub(crate) fn for_each_core<T: Send, R: Send>(
     })
 }
 
-/// Runs `make`, which gives away batches and gets empty ones for them, on a
-/// thread of its own, and `take`, which empties them, on this one: while one
-/// batch is filled, the one before is emptied. One after the other when `inline`
-/// is set.
-#[expect(clippy::disallowed_methods, reason = "this is the room of threads")]
-pub(crate) fn pipe<B: Default + Send, R: Send>(
-    inline: bool,
-    make: impl FnOnce(&mut dyn FnMut(B) -> B) -> R + Send,
-    mut take: impl FnMut(&mut B),
-) -> R {
-    if inline || available() < 2 {
-        return make(&mut |mut batch| {
-            take(&mut batch);
-            batch
-        });
-    }
-    std::thread::scope(|scope| {
-        let (give, full) = std::sync::mpsc::sync_channel::<B>(0);
-        let (give_back, empty) = std::sync::mpsc::channel::<B>();
-        let maker = scope.spawn(move || {
-            make(&mut |batch| {
-                // Who takes them is there until this thread lets go of its end.
-                let _ = give.send(batch);
-                empty.try_recv().unwrap_or_default()
-            })
-        });
-        for mut batch in full {
-            take(&mut batch);
-            let _ = give_back.send(batch);
-        }
-        maker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
 /// How many threads this machine runs at once, at least 1.
 pub(crate) fn available() -> u16 {
     std::thread::available_parallelism().map_or(1, |n| u16::try_from(n.get()).unwrap_or(u16::MAX))

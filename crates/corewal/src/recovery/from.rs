@@ -61,7 +61,7 @@ pub(crate) fn replay_from<S: Storage, T: State>(
                 let fresh = state(survey.core);
                 let base = match candidate {
                     Some((_, checkpoint)) => {
-                        Base::load(layout, log(survey.core), &checkpoint.cores[survey.core.index()], fresh, inline)?
+                        Base::load(layout, log(survey.core), &checkpoint.cores[survey.core.index()], fresh)?
                     }
                     None => Base::empty(fresh),
                 };

@@ -9,7 +9,6 @@ use crate::checkpoint::Merge;
 use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::parallel;
 use crate::scan::{Cursor, LogIdentity, Step, Survey};
 use crate::state::{Change, State};
 
@@ -47,27 +46,17 @@ impl<T: State> Base<T> {
         log: LogIdentity,
         part: &CoreCheckpoint,
         mut state: T,
-        inline: bool,
     ) -> Result<Self> {
         let merge = Merge::open(layout, log, &part.runs)?;
         state.reserve(merge.keys());
-        // Reading and merging go beside applying, which so is all that opening
-        // waits for, however many runs there are.
-        let read = |give: &mut dyn FnMut(Copies) -> Copies| {
-            let mut copies = Copies::default();
-            let progress = merge.for_each(|(key, value)| {
-                if let Some(value) = value {
-                    copies.push(key, value);
-                    if copies.bytes.len() >= COPIED_MAX {
-                        copies = give(std::mem::take(&mut copies));
-                    }
-                }
-                Ok(())
-            })?;
-            give(copies);
-            Ok(progress)
-        };
-        let progress = parallel::pipe(inline, read, |copies: &mut Copies| copies.apply(&mut state))?;
+        let mut copies = Copies::default();
+        let progress = merge.for_each(|(key, value)| {
+            if let Some(value) = value {
+                copies.push(key, value, &mut state);
+            }
+            Ok(())
+        })?;
+        copies.apply(&mut state);
         Ok(Self { state, progress, lsn: part.lsn })
     }
 }
@@ -152,11 +141,14 @@ struct Copies {
 }
 
 impl Copies {
-    fn push(&mut self, key: &[u8], value: &[u8]) {
+    fn push(&mut self, key: &[u8], value: &[u8], state: &mut impl State) {
         self.bytes.extend_from_slice(key);
         let end_of_key = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.ends.push((end_of_key, self.bytes.len()));
+        if self.ends.len() == TOGETHER || self.bytes.len() > COPIED_MAX {
+            self.apply(state);
+        }
     }
 
     fn apply(&mut self, state: &mut impl State) {
