@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use corewal::format::Checkpoint;
+use corewal::format::{Checkpoint, name};
 use corewal::io::SimStorage;
 use corewal::{Assembly, Epoch, Parts, Reader, Resharded, SealedSegment, Until, assemble_on, run_name, segment_name};
 
@@ -107,8 +107,13 @@ impl Gathered<'_> {
                 disk.write_file(path, bytes.to_vec());
             }
         }
+        // The directory is there, also where a checkpoint of nothing has no file,
+        // and is durable with the restore's mark, which goes last.
+        let mark = Path::new(DIR).join(name::RESTORE_MARK);
+        disk.write_file(&mark, Vec::new());
         disk.record_snapshots(true);
         let made = assemble_on(disk.clone(), DIR, &self.assembly);
+        disk.remove_file_durably(&mark);
         disk.record_snapshots(false);
         made
     }
