@@ -21,8 +21,8 @@ use crate::route::Router;
 use crate::scan::{LogIdentity, Place};
 use crate::segments::{Want, create_segment};
 
-/// Names and values of inherited offsets, in bytes, beyond which the manifest
-/// does not name them: each one has them all.
+/// Names and values of inherited offsets, in bytes, beyond which no checkpoint
+/// names them: each would name them all again.
 const INHERITED_MAX: usize = 256 << 10;
 
 /// Size of the first segment of a log that is made so.

@@ -24,20 +24,29 @@ pub fn give_way() -> io::Result<()> {
 #[cfg(target_os = "linux")]
 fn shortest_slice() -> io::Result<()> {
     const SLICE_NS: u64 = 100_000;
-    let attributes = libc::sched_attr {
-        size: u32::try_from(size_of::<libc::sched_attr>()).expect("small"),
-        sched_policy: libc::SCHED_OTHER.cast_unsigned(),
-        sched_flags: 0,
-        sched_nice: 0,
-        sched_priority: 0,
-        sched_runtime: SLICE_NS,
-        sched_deadline: 0,
-        sched_period: 0,
-    };
-    // SAFETY: it reads the structure, which is as long as it says; 0 is the
-    // calling thread.
-    let done = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let mut attributes = attributes()?;
+    // Another policy is somebody's choice, and its runtime means something else.
+    if attributes.sched_policy == libc::SCHED_OTHER.cast_unsigned() {
+        attributes.sched_runtime = SLICE_NS;
+        // SAFETY: it reads the structure, which is as long as it says; 0 is the
+        // calling thread.
+        let done = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Those of the calling thread, its nice value among them.
+#[cfg(target_os = "linux")]
+fn attributes() -> io::Result<libc::sched_attr> {
+    let size = u32::try_from(size_of::<libc::sched_attr>()).expect("small");
+    // SAFETY: all zeros is a value of plain numbers.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: it writes into the structure no more than it is told.
+    let done = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+    if done == 0 { Ok(attributes) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -45,15 +54,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slice_is_the_shortest_where_the_kernel_has_slices() {
+    fn the_slice_is_the_shortest_and_a_thread_that_was_nice_stays_so() {
+        // SAFETY: it takes numbers; on Linux it is of the calling thread alone.
+        assert_eq!(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 7) }, 0);
         give_way().unwrap();
-        // SAFETY: all zeros is a value of plain numbers.
-        let mut now: libc::sched_attr = unsafe { std::mem::zeroed() };
-        let size = u32::try_from(size_of::<libc::sched_attr>()).unwrap();
-        // SAFETY: it writes into the structure no more than it is told.
-        let got = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut now, size, 0) };
-        assert_eq!(got, 0);
-        // Before 6.12 it is none of a plain thread's.
+        let now = attributes().unwrap();
+        assert_eq!(now.sched_nice, 7);
+        // Before 6.12 a plain thread has none.
         assert!(matches!(now.sched_runtime, 0 | 100_000), "{}", now.sched_runtime);
     }
 }

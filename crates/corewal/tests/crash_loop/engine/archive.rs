@@ -6,11 +6,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corewal::format::{Checkpoint, name};
-use corewal::io::SimStorage;
-use corewal::{Assembly, Epoch, Parts, Reader, Resharded, SealedSegment, Until, assemble_on, run_name, segment_name};
+use corewal::io::{CrashKind, SimStorage};
+use corewal::{
+    Assembly, Epoch, Error, Parts, Reader, Recover, Resharded, SealedSegment, Until, assemble_on, run_name,
+    segment_name,
+};
 
-use super::Outcome;
-use super::check::DIR;
+use fastrand::Rng;
+
+use super::check::{self, DIR, Session};
+use super::oracle::Oracle;
+use super::{Outcome, Workload, ensure};
 
 /// A checkpoint's runs and the sealed segments, copied.
 pub(crate) struct Copies {
@@ -117,4 +123,52 @@ impl Gathered<'_> {
         disk.record_snapshots(false);
         made
     }
+}
+
+/// Makes a store of copies on another disk, up to any epoch that they hold,
+/// crashes at its steps, and holds what comes back against that epoch.
+pub(crate) fn restore(session: &Session<'_>, live: &SimStorage, oracle: &Oracle, mut rng: Rng) -> Outcome {
+    let profile = session.profile;
+    if profile.workload != Workload::Shards || profile.payloads > 0 {
+        return Ok(());
+    }
+    let Some(copies) = Copies::of(live, |count| rng.usize(0..count))? else { return Ok(()) };
+    let made = copies.up_to(None).assemble(&profile.new_disk());
+    let reach = made.map_err(|error| format!("a store of copies: {error}"))?.epoch.get();
+    ensure!(reach >= copies.oldest(), "epoch {reach}, with a checkpoint of epoch {}", copies.oldest());
+    let epoch = rng.u64(copies.oldest()..=reach);
+    let gathered = copies.up_to(Some(epoch));
+    let disk = profile.new_disk();
+    let made = match gathered.assemble(&disk) {
+        // Not every number is an epoch that all have ended.
+        Err(Error::BadOption { .. }) if epoch < reach => return Ok(()),
+        made => made.map_err(|error| format!("a store of epoch {epoch}: {error}"))?,
+    };
+    profile.tell(|| format!("a store of copies: {made:?}, which reach {reach}"));
+    let expected = oracle.restored(epoch);
+    let look = |disk: &SimStorage| {
+        session.count(|counts| counts.restored += 1);
+        check::open(session, disk, &mut expected.clone(), Recover::CompleteEpoch).map(drop)
+    };
+    let mut snapshots = disk.take_snapshots();
+    let last = snapshots.pop().expect("it takes steps");
+    for snapshot in snapshots {
+        if rng.u8(0..6) > 0 {
+            continue;
+        }
+        let kind = if rng.u8(0..3) == 0 { CrashKind::Process } else { CrashKind::Power };
+        let seed = rng.u64(..);
+        let crashed = snapshot.crash(kind, seed);
+        // Begun anew, over what the first try has left.
+        let again = gathered.assemble(&crashed).map_err(|error| error.to_string());
+        let seen = again.and_then(|again| {
+            ensure!(again == made, "{again:?} instead of {made:?}");
+            look(&crashed)
+        });
+        seen.map_err(|error| {
+            format!("{error}\n  in a store of copies, after {kind:?} with {seed} at step {}", snapshot.step)
+        })?;
+    }
+    // What it said it has made, it has made.
+    look(&last.crash(CrashKind::Power, rng.u64(..))).map_err(|error| format!("{error}\n  in a store of copies"))
 }

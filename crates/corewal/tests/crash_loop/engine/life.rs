@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use corewal::io::{CrashKind, Fault, FaultKind, OperationKind, SimStorage};
+use corewal::io::{Fault, FaultKind, OperationKind, SimStorage};
 use corewal::{Commit, Epoch, Error, Reader, Recover, Shard, TimestampNs, reshard_on};
 use fastrand::Rng;
 
-use super::archive::Copies;
+use super::archive;
 use super::check::{self, BALLAST, Session, crash_at_each, only_named_runs, verify};
 use super::oracle::{Edit, Oracle, Point, Store, number_of};
 use super::probe::{Probe, payload};
@@ -460,7 +460,12 @@ impl<'s> Life<'s> {
             0 | 1 if self.depth == 0 => self.fill(),
             2..7 => self.checkpoint(),
             7..10 if self.depth == 0 => self.reshard(),
-            10..12 if self.depth == 0 => self.restore(),
+            10..12 if self.depth == 0 => archive::restore(
+                self.session,
+                &self.disk,
+                &self.oracle,
+                Rng::with_seed(self.checkpoint_rng.clone().u64(..)),
+            ),
             _ => Ok(()),
         }
     }
@@ -602,64 +607,6 @@ impl<'s> Life<'s> {
         self.latched = vec![false; cores];
         self.store = Some(store);
         Ok(())
-    }
-
-    /// Makes a store of copies on another disk, up to any epoch that they hold,
-    /// crashes at its steps, and holds what comes back against that epoch.
-    fn restore(&mut self) -> Outcome {
-        let profile = self.session.profile;
-        if profile.workload != Workload::Shards || profile.payloads > 0 {
-            return Ok(());
-        }
-        let mut rng = Rng::with_seed(self.checkpoint_rng.clone().u64(..));
-        let Some(copies) = Copies::of(&self.disk, |count| rng.usize(0..count))? else { return Ok(()) };
-        let made = copies.up_to(None).assemble(&profile.new_disk());
-        let reach = made.map_err(|error| format!("a store of copies: {error}"))?.epoch.get();
-        ensure!(reach >= copies.oldest(), "epoch {reach}, with a checkpoint of epoch {}", copies.oldest());
-        let epoch = rng.u64(copies.oldest()..=reach);
-        let gathered = copies.up_to(Some(epoch));
-        let disk = profile.new_disk();
-        let made = match gathered.assemble(&disk) {
-            // Not every number is an epoch that all have ended.
-            Err(Error::BadOption { .. }) if epoch < reach => return Ok(()),
-            made => made.map_err(|error| format!("a store of epoch {epoch}: {error}"))?,
-        };
-        profile.tell(|| format!("a store of copies: {made:?}, which reach {reach}"));
-        let expected = self.oracle.restored(epoch);
-        let look = |disk: &SimStorage| {
-            self.session.count(|counts| counts.restored += 1);
-            check::open(self.session, disk, &mut expected.clone(), Recover::CompleteEpoch).map(drop)
-        };
-        let mut snapshots = disk.take_snapshots();
-        let last = snapshots.pop().expect("it takes steps");
-        for snapshot in snapshots {
-            if rng.u8(0..6) > 0 {
-                continue;
-            }
-            let kind = if rng.u8(0..3) == 0 { CrashKind::Process } else { CrashKind::Power };
-            let seed = rng.u64(..);
-            let crashed = snapshot.crash(kind, seed);
-            // Begun anew, over what the first try has left.
-            let again = gathered.assemble(&crashed).map_err(|error| error.to_string());
-            let seen = again.and_then(|again| {
-                ensure!(again == made, "{again:?} instead of {made:?}");
-                look(&crashed)
-            });
-            seen.map_err(|error| {
-                format!(
-                    "{error}
-  in a store of copies, after {kind:?} with {seed} at step {}",
-                    snapshot.step
-                )
-            })?;
-        }
-        // What it said it has made, it has made.
-        look(&last.crash(CrashKind::Power, rng.u64(..))).map_err(|error| {
-            format!(
-                "{error}
-  in a store of copies"
-            )
-        })
     }
 
     /// A fault that a checkpoint may meet.
