@@ -71,15 +71,23 @@ impl Log {
         Ok(writers.into_iter().map(log).collect())
     }
 
-    /// Appends a record, waiting for a buffer as often as it takes.
+    /// Appends a record, waiting for a buffer as often as it takes, and hands
+    /// over what is full.
     #[inline]
     pub(super) fn put(&mut self) -> corewal::Result<()> {
+        self.append()?;
+        self.writer.submit_full()
+    }
+
+    /// Appends a record, and hands nothing over as long as there are buffers.
+    #[inline]
+    pub(super) fn append(&mut self) -> corewal::Result<()> {
         let key = key(self.next);
         while let Err(error) = self.writer.put(&key, &self.value) {
             self.make_room(error)?;
         }
         self.next += 1;
-        self.writer.submit_full()
+        Ok(())
     }
 
     /// Ends a batch.

@@ -28,7 +28,7 @@ pub(super) fn encode(stage: &mut Stage<'_>) -> Result<Outcome, Failure> {
     while timer.running() {
         let began = Instant::now();
         for _ in 0..round {
-            log.put()?;
+            log.append()?;
         }
         spent += began.elapsed();
         records += round;
