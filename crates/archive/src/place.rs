@@ -62,6 +62,8 @@ fn s3(
     vars: impl IntoIterator<Item = (String, String)>,
     patience: Duration,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
+    // If the program has named one before, its choice stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = AmazonS3Builder::new();
     for (name, value) in vars {
         if ENDPOINTS.contains(&name.as_str()) && value.starts_with("http://") {
@@ -86,6 +88,9 @@ fn s3(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
     use super::*;
 
     fn open_plain(url: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
@@ -101,6 +106,30 @@ mod tests {
         let url = Url::from_file_path(dir.path().join("c d")).unwrap();
         open_plain(url.as_str()).unwrap();
         assert!(dir.path().join("c d").is_dir());
+    }
+
+    #[test]
+    fn a_server_named_by_https_is_spoken_to_by_tls() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("https://{}", server.local_addr().unwrap());
+        let vars = [
+            ("AWS_ENDPOINT", endpoint.as_str()),
+            ("AWS_REGION", "here"),
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "b"),
+        ];
+        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (store, prefix) = open("s3://bucket/a", vars, Duration::from_millis(100)).unwrap();
+        let hello = std::thread::spawn(move || {
+            let mut first = [0; 3];
+            server.accept().unwrap().0.read_exact(&mut first).unwrap();
+            first
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(object_store::ObjectStoreExt::head(&*store, &prefix));
+        assert!(answer.is_err(), "nobody answers");
+        // A handshake, of TLS 1.x: RFC 8446, 5.1.
+        assert_eq!(hello.join().unwrap()[..2], [22, 3]);
     }
 
     #[test]
