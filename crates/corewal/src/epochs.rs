@@ -1,9 +1,9 @@
 //! Which epochs are asked for, ended and complete: the only thing the cores of
 //! a store share while it runs. A few atomics, touched once an epoch.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use corewal_format::{CoreId, Epoch, Lsn};
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// Set in `ended` of a parked core: it holds no epoch back.
 const PARKED: u64 = 1 << 63;

@@ -183,6 +183,13 @@ impl Error {
         Self::Io { action, path: path.to_owned(), source }
     }
 
+    /// Whether something stands under a name of the store's that is not what the
+    /// name says: a link, a pipe, a directory.
+    pub(crate) fn is_misplaced(&self) -> bool {
+        let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::NotADirectory];
+        matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
+    }
+
     /// Whether the store is owned by somebody else at this moment.
     #[must_use]
     pub fn is_locked(&self) -> bool {

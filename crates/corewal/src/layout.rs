@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corewal_format::{CoreId, RunId, SegmentId, name};
-use corewal_io::{AlignedBuf, EntryKind, OpenMode, ReadPace, Storage};
+use corewal_format::{CoreId, RunId, SegmentId, SegmentIdentity, name};
+use corewal_io::{AlignedBuf, DirEntry, EntryKind, OpenMode, ReadPace, Storage};
 
 use crate::error::{Error, Result};
+use crate::planted::{Planted, PlantedBug};
 use crate::space::Space;
 
 /// The directory of one store on one medium.
@@ -21,11 +22,27 @@ pub(crate) struct Layout<S> {
     pub(crate) space: Arc<Space>,
     /// How files are read through it.
     pub(crate) pace: ReadPace,
+    pub(crate) planted: Planted,
 }
 
 impl<S: Storage> Layout<S> {
+    /// Of the store in `dir`, wherever that leads: links on the way to a store
+    /// are its user's, links inside it are followed by nobody.
+    pub(crate) fn of(storage: S, dir: &Path) -> Result<Self> {
+        let resolved = storage.resolve(dir).map_err(|error| Error::io("find", dir, error))?;
+        Ok(Self::new(storage, &resolved))
+    }
+
+    /// Of the store in a directory whose path has no links.
     pub(crate) fn new(storage: S, dir: &Path) -> Self {
-        Self { storage, dir: dir.to_owned(), generation: 0, space: Arc::default(), pace: ReadPace::Full }
+        Self {
+            storage,
+            dir: dir.to_owned(),
+            generation: 0,
+            space: Arc::default(),
+            pace: ReadPace::Full,
+            planted: Planted::by_environment(),
+        }
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
@@ -70,9 +87,9 @@ impl<S: Storage> Layout<S> {
         self.core_dir(core).join(name::spare(number))
     }
 
-    /// The segments of a core, in order. Names that are not ours are left out,
-    /// as is anything that is not a regular file. `None` if there is no
-    /// directory.
+    /// The segments of a core, in order. Names that are not ours are left out;
+    /// one of ours at which there is no regular file is refused. `None` if there
+    /// is no directory.
     pub(crate) fn list_segments(&self, core: CoreId) -> Result<Option<Vec<SegmentId>>> {
         self.list_files(core, name::parse_segment)
     }
@@ -97,13 +114,73 @@ impl<S: Storage> Layout<S> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("list", dir, error)),
         };
-        let mut numbers: Vec<_> = entries
-            .iter()
-            .filter(|entry| entry.kind == EntryKind::File)
-            .filter_map(|entry| parse(&entry.name))
-            .collect();
+        let mut numbers = Vec::new();
+        for entry in &entries {
+            let Some(number) = parse(&entry.name) else { continue };
+            if entry.kind != EntryKind::File {
+                return Err(irregular(&dir.join(&entry.name)));
+            }
+            numbers.push(number);
+        }
         numbers.sort_unstable();
         Ok(Some(numbers))
+    }
+
+    /// The names that are not the store's in its directories, of which it has
+    /// one for each of `cores` cores. They are left alone; somebody should know.
+    pub(crate) fn strangers(&self, cores: u16) -> Result<Vec<PathBuf>> {
+        let list = |dir: &Path| match self.storage.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed.map_err(|error| Error::io("list", dir, error)),
+        };
+        // An empty directory stays of an earlier generation.
+        let spent = |name: &str| list(&self.dir.join(name)).is_ok_and(|entries| entries.is_empty());
+        let mut strangers = Vec::new();
+        for DirEntry { name, kind } in list(&self.dir)? {
+            let ours = match kind {
+                EntryKind::File => name::is_file_of_store(&name),
+                EntryKind::Directory => match name::parse_core_dir(&name) {
+                    Some((core, generation)) => (generation == self.generation && core.get() < cores) || spent(&name),
+                    None => name == name::RUNS || name::parse_damaged(&name).is_some(),
+                },
+                EntryKind::Other => false,
+            };
+            if !ours {
+                strangers.push(self.dir.join(name));
+            }
+        }
+        let of_core = |name: &str| name::parse_segment(name).is_some() || name::parse_spare(name).is_some();
+        let mut look = |dir: &Path, ours: fn(&str) -> bool| -> Result<()> {
+            let others = list(dir)?.into_iter().filter(|entry| entry.kind != EntryKind::File || !ours(&entry.name));
+            strangers.extend(others.map(|entry| dir.join(entry.name)));
+            Ok(())
+        };
+        for core in (0..cores).map(CoreId) {
+            look(&self.core_dir(core), of_core)?;
+        }
+        look(&self.runs(), |name| name::parse_run(name).is_some())?;
+        Ok(strangers)
+    }
+
+    /// As [`Layout::strangers`], and refuses a name that the store cannot do
+    /// without at which there is something else than it says: a link, a pipe, a
+    /// directory.
+    pub(crate) fn look_around(&self, cores: u16) -> Result<Vec<PathBuf>> {
+        let is_needed = |path: &&PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.parent() == Some(&self.dir) {
+                let core = name::parse_core_dir(name)
+                    .is_some_and(|(core, generation)| generation == self.generation && core.get() < cores);
+                return core || [name::LOCK, name::MANIFEST, name::MANIFEST_OLD, name::RUNS].contains(&name);
+            }
+            let segment = name::parse_segment(name).is_some() || name::parse_spare(name).is_some();
+            segment || name::parse_run(name).is_some()
+        };
+        let strangers = self.strangers(cores)?;
+        match strangers.iter().find(is_needed) {
+            Some(path) => Err(irregular(path)),
+            None => Ok(strangers),
+        }
     }
 
     pub(crate) fn open(&self, path: &Path, mode: OpenMode) -> Result<S::File> {
@@ -126,6 +203,11 @@ impl<S: Storage> Layout<S> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(Error::io("open", path, error)),
         }
+    }
+
+    /// Where the checksums of a segment's frames start from.
+    pub(crate) fn checksum_seed(&self, identity: &SegmentIdentity) -> u32 {
+        if self.planted.has(PlantedBug::ChecksumWithoutIdentity) { 0 } else { identity.checksum_seed() }
     }
 
     pub(crate) fn settle(&self, file: &S::File, from: u64, path: &Path) -> Result<()> {
@@ -158,6 +240,9 @@ impl<S: Storage> Layout<S> {
     }
 
     pub(crate) fn sync_dir(&self, dir: &Path) -> Result<()> {
+        if self.planted.has(PlantedBug::DirectorySyncSkipped) {
+            return Ok(());
+        }
         self.storage.sync_dir(dir).map_err(|error| Error::io("sync the directory", dir, error))
     }
 
@@ -172,6 +257,9 @@ impl<S: Storage> Layout<S> {
             self.write_blocks(&file, bytes)?;
             if !bytes.len().is_multiple_of(corewal_io::BLOCK_SIZE) {
                 self.storage.set_len(&file, bytes.len() as u64)?;
+            }
+            if self.planted.has(PlantedBug::ManifestNotSynced) {
+                return Ok(());
             }
             self.storage.settle(&file, 0)
         };
@@ -202,4 +290,10 @@ impl<S: Storage> Layout<S> {
         bytes.truncate(len);
         Ok(Some(bytes))
     }
+}
+
+/// There is a name of ours, and no regular file.
+fn irregular(path: &Path) -> Error {
+    let what = "not a regular file, and links are not followed; move it away, or put the file itself there";
+    Error::io("use", path, io::Error::new(io::ErrorKind::InvalidInput, what))
 }

@@ -73,6 +73,7 @@ mod shard;
 mod space;
 mod state;
 mod store;
+mod sync;
 mod verify;
 mod writer;
 

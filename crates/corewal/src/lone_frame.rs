@@ -45,7 +45,8 @@ impl LoneFrame {
         let lsn = place.lsn();
         let fields = FrameFields { lsn, durable_lsn: lsn, epoch, sequence, timestamp, opening, sealed };
         let count = u32::try_from(records.len()).expect("a few records");
-        finish_frame(&mut buffer.as_mut_slice()[..len], count, &fields, identity.checksum_seed());
+        let seed = layout.checksum_seed(&identity);
+        finish_frame(&mut buffer.as_mut_slice()[..len], count, &fields, seed);
         layout.storage.write_at(file, place.offset, &buffer, 0..BLOCK_LEN).map_err(failed)?;
         layout.storage.settle(file, place.offset).map_err(failed)
     }

@@ -123,7 +123,7 @@ impl Options {
             reshard: false,
             until: MAX_EPOCH,
             budget: None,
-            planted: Planted::default(),
+            planted: Planted::by_environment(),
         }
     }
 
@@ -245,7 +245,7 @@ impl Options {
     #[cfg(feature = "planted-bugs")]
     #[must_use]
     pub fn plant(mut self, bug: crate::planted::PlantedBug) -> Self {
-        self.planted.bug = Some(bug);
+        self.planted = Planted::with(bug);
         self
     }
 

@@ -160,7 +160,7 @@ pub fn assemble_on<S: Storage>(storage: S, dir: impl AsRef<Path>, assembly: &Ass
     if leads.len() != usize::from(cores) || checkpoint.as_ref().is_some_and(|found| found.cores.len() != leads.len()) {
         return Err(Error::BadOption { name: "assembly", must: format!("for {cores} cores") });
     }
-    let layout = Layout::new(storage.clone(), dir).of_generation(generation);
+    let layout = Layout::of(storage.clone(), dir)?.of_generation(generation);
     create_dir(&layout, &layout.runs())?;
     let mut manifest = Manifest {
         state: ManifestState::Ready,

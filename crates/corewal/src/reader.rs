@@ -1,7 +1,7 @@
 //! The reader: looks into a store and changes nothing.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use corewal_format::{
     Checkpoint, CoreId, Epoch, Frame, LogId, Lsn, MAX_EPOCH, Manifest, ManifestState, Offsets, Record, RunRef,
@@ -15,9 +15,8 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::Recover;
 use crate::parallel::for_each_core;
-use crate::planted::Planted;
 use crate::recovery::{
-    Plan, Recovered, Root, check_claims, check_reach, is_undoable, load_manifest, plan, replay_from,
+    Plan, Recovered, Root, check_claims, check_reach, check_root, is_undoable, load_manifest, plan, replay_from,
 };
 use crate::route::Router;
 use crate::scan::{Cursor, LogIdentity, Place, Step, Survey, survey};
@@ -130,6 +129,8 @@ pub struct Info {
     pub space: Space,
     /// What is wrong with the newest manifest, if the one before it counts.
     pub note: Option<String>,
+    /// Names inside the store's directory that are not the store's.
+    pub strangers: Vec<PathBuf>,
     /// By core.
     pub cores: Vec<CoreInfo>,
 }
@@ -171,6 +172,7 @@ impl<S: Storage> Reader<S> {
     /// As [`Reader::open`].
     pub fn open_on(storage: S, dir: impl AsRef<Path>) -> Result<Self> {
         let reader = Self::open_unclaimed(storage, dir)?;
+        check_root(&reader.layout, &reader.manifest, reader.instead.as_deref(), reader.surveys.iter())?;
         // A live log may lag behind what another one says of it.
         if !reader.live {
             check_claims(&reader.layout, reader.surveys.iter(), MAX_EPOCH)?;
@@ -181,7 +183,7 @@ impl<S: Storage> Reader<S> {
 
     /// Whatever the logs say of each other.
     pub(crate) fn open_unclaimed(storage: S, dir: impl AsRef<Path>) -> Result<Self> {
-        let mut layout = Layout::new(storage, dir.as_ref());
+        let mut layout = Layout::of(storage, dir.as_ref())?;
         let Root { manifest, instead } = ready_manifest(&layout)?;
         layout.generation = manifest.generation;
         let lock = layout.lock();
@@ -237,7 +239,7 @@ impl<S: Storage> Reader<S> {
     }
 
     fn plan(&self, recover: Recover) -> Plan {
-        plan(self.surveys.iter(), recover, MAX_EPOCH, Planted::default())
+        plan(self.surveys.iter(), recover, MAX_EPOCH, self.layout.planted)
     }
 
     /// The state of every core, built by the same `apply` as everywhere.
@@ -303,6 +305,7 @@ impl<S: Storage> Reader<S> {
             checkpoints: self.manifest.checkpoints.clone(),
             space,
             note: self.instead.clone(),
+            strangers: self.layout.strangers(self.manifest.cores)?,
             cores,
         })
     }

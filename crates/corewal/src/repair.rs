@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::lone_frame::LoneFrame;
 use crate::reader::ready_manifest;
-use crate::recovery::{check_claims, check_reach, lock, write_manifest};
+use crate::recovery::{check_base, check_claims, check_reach, check_root, lock, write_manifest};
 use crate::route::Router;
 use crate::scan::{Coverage, LogIdentity, Place, Survey, Verdict, newest_common, survey};
 use crate::segments::{Want, create_segment};
@@ -56,7 +56,9 @@ pub struct Repair {
 /// # Errors
 /// [`Error::Locked`] if the store is open, [`Error::NotAStore`],
 /// [`Error::Unsupported`] (a repair by an older program would destroy newer
-/// data), [`Error::Io`]; after the last, repair again.
+/// data); [`Error::Damaged`] if no checkpoint is whole to which the logs go
+/// back, which nothing here can make again: an archive may have it;
+/// [`Error::Io`], after which repair again.
 pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
     repair_on(FileStorage::new(), dir, apply)
 }
@@ -66,7 +68,7 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
 /// # Errors
 /// As [`repair`].
 pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
-    let mut layout = Layout::new(storage, dir.as_ref());
+    let mut layout = Layout::of(storage, dir.as_ref())?;
     let mut repair = Repair { applied: apply, ..Repair::default() };
     let manifest = ready_manifest(&layout);
     if let Err(error @ (Error::NotAStore { .. } | Error::Unsupported { .. })) = manifest {
@@ -80,22 +82,30 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
     }
     let _lock = if apply { Some(lock(&layout)?) } else { None };
     let mut aside = Aside { layout: layout.clone(), dir: None };
-    let manifest = match manifest {
+    let mut instead = None;
+    let mut manifest = match manifest {
         Ok(root) => {
             layout.generation = root.manifest.generation;
+            instead = root.instead;
             root.manifest
         }
         Err(Error::Damaged(damage)) => {
             let manifest = manifest_from_headers(&layout)?;
             layout.generation = manifest.generation;
+            let runs = layout.list_runs()?.len();
             repair.steps.push(RepairStep {
                 core: None,
                 damage: format!("{} [{}]", damage.detail, damage.path.display()),
                 action: format!("make it again from the segments' headers: {} core(s)", manifest.cores),
-                loss: "nothing".into(),
+                loss: match runs {
+                    0 => "nothing".into(),
+                    _ => format!(
+                        "what checkpoints hold of the state and the logs do not; their {runs} run(s) are kept aside"
+                    ),
+                },
             });
             if apply {
-                aside.keep(None, &layout.manifest(), name::MANIFEST)?;
+                aside.keep_root()?;
                 write_manifest(&layout, &manifest, None)?;
             }
             manifest
@@ -111,66 +121,107 @@ pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> 
             return Err(Error::Unsupported { path: damage.path, detail: damage.detail });
         }
     }
+    if let Err(Error::Damaged(damage)) = check_root(&layout, &manifest, instead.as_deref(), surveys.iter()) {
+        repair.steps.push(RepairStep {
+            core: None,
+            damage: format!("{} [{}]", damage.detail, damage.path.display()),
+            action: "go on with what the logs hold; the runs of checkpoints are kept aside".into(),
+            loss: damage.loss.clone(),
+        });
+        if apply {
+            aside.keep_root()?;
+            manifest.number += 2;
+            write_manifest(&layout, &manifest, None)?;
+        }
+    }
     let claimed = surveys.iter().map(|survey| survey.claimed).max().unwrap_or(Epoch(0));
     let checkpoint = manifest.newest().map_or(Epoch(0), |newest| newest.epoch);
-    // The logs as the repair leaves them.
+    let cut_of = |core: CoreId| {
+        let (log, survey) = (LogIdentity::of(&manifest, core), &surveys[core.index()]);
+        Cut { layout: &layout, log, survey, claimed, checkpoint }
+    };
+    // The logs as the repair leaves them, and which are cut.
     let mut after_repair = surveys.clone();
+    let mut cuts = BTreeMap::new();
     for survey in &surveys {
         let Some(damage) = survey.damage(&layout) else { continue };
-        let cut = Cut { layout: &layout, log: LogIdentity::of(&manifest, survey.core), survey, claimed, checkpoint };
+        let cut = cut_of(survey.core);
         repair.steps.push(RepairStep {
             core: Some(survey.core),
             damage: damage.to_string(),
             action: cut.describe(),
             loss: cut.loss(),
         });
-        if apply {
-            cut.apply(&mut aside)?;
-        }
         let after = &mut after_repair[survey.core.index()];
         after.ended = claimed;
         if !cut.keeps_something() {
             after.coverage = Coverage::default();
             after.coverage.take(Epoch(1), &Record::Release { to: Lsn(0), epoch: checkpoint });
         }
+        cuts.insert(survey.core, cut);
     }
     // A log that is whole and yet shorter than another one says it was.
     while let Err(Error::Damaged(damage)) = check_claims(&layout, after_repair.iter(), MAX_EPOCH) {
-        let survey = &surveys[damage.core.index()];
-        let cut = Cut { layout: &layout, log: LogIdentity::of(&manifest, survey.core), survey, claimed, checkpoint };
         repair.steps.push(RepairStep {
-            core: Some(survey.core),
+            core: Some(damage.core),
             damage: damage.to_string(),
             action: "accept that the log ends where it ends".into(),
             loss: format!("{}; already gone from this log", damage.loss),
         });
-        if apply {
-            cut.apply(&mut aside)?;
-        }
-        after_repair[survey.core.index()].ended = claimed;
+        after_repair[damage.core.index()].ended = claimed;
+        cuts.insert(damage.core, cut_of(damage.core));
     }
     // One that ends before what the newest checkpoint has of it.
     let complete = |after: &[Survey]| newest_common(after.iter().map(|survey| &survey.coverage), MAX_EPOCH);
     while let Err(Error::Damaged(damage)) =
         check_reach(&layout, &manifest, after_repair.iter(), complete(&after_repair))
     {
-        let survey = &surveys[damage.core.index()];
-        let cut = Cut { layout: &layout, log: LogIdentity::of(&manifest, survey.core), survey, claimed, checkpoint };
+        let cut = cut_of(damage.core);
         repair.steps.push(RepairStep {
-            core: Some(survey.core),
+            core: Some(damage.core),
             damage: damage.to_string(),
             action: "begin an empty log behind the checkpoint".into(),
             loss: cut.loss(),
         });
-        if apply {
-            cut.apply(&mut aside)?;
-        }
         let release = Record::Release { to: Lsn(0), epoch: checkpoint };
-        after_repair[survey.core.index()].coverage.take(Epoch(1), &release);
+        after_repair[damage.core.index()].coverage.take(Epoch(1), &release);
+        cuts.insert(damage.core, cut);
+    }
+    // What a checkpoint held cannot be made again. To say that all is well, or
+    // to cut logs beside it, would help nobody.
+    let begins = surveys.iter().map(|survey| match cuts.get(&survey.core) {
+        Some(cut) if !cut.keeps_something() => cut.log.covered,
+        _ => survey.begin(),
+    });
+    check_base(&layout, &manifest, &begins.collect::<Vec<_>>())?;
+    if apply {
+        cover_given_up(&layout, &manifest, &cuts, &mut aside)?;
+        cuts.values().try_for_each(|cut| cut.apply(&mut aside))?;
     }
     repair.complete_epoch = newest_common(after_repair.iter().map(|survey| &survey.coverage), MAX_EPOCH);
     repair.kept = aside.dir;
     Ok(repair)
+}
+
+/// Lets the newest checkpoint cover all of the logs that are given up, up to
+/// where the empty ones begin; before they do, so that a crash in between leaves
+/// a store that has to be repaired still. Older checkpoints need what is gone.
+fn cover_given_up<S: Storage>(
+    layout: &Layout<S>,
+    manifest: &Manifest,
+    cuts: &BTreeMap<CoreId, Cut<'_, S>>,
+    aside: &mut Aside<S>,
+) -> Result<()> {
+    let given_up: Vec<_> = cuts.values().filter(|cut| !cut.keeps_something()).collect();
+    let Some(mut newest) = manifest.newest().filter(|_| !given_up.is_empty()).cloned() else { return Ok(()) };
+    for cut in given_up {
+        newest.cores[cut.log.core.index()].lsn = cut.fresh().base_lsn;
+    }
+    aside.keep(None, &layout.manifest(), name::MANIFEST)?;
+    // Both say the same; the one before has to be the older of them.
+    let before = Manifest { number: manifest.number + 1, checkpoints: vec![newest], ..manifest.clone() };
+    let raised = Manifest { number: before.number + 1, ..before.clone() };
+    write_manifest(layout, &raised, Some(&before))
 }
 
 /// What most of the segments that stand where they say they belong say of
@@ -217,7 +268,7 @@ impl<S: Storage> Aside<S> {
         };
         let mut number = 1;
         while self.dir.is_none() {
-            let dir = self.layout.dir.join(format!("damaged-{number:04}"));
+            let dir = self.layout.dir.join(name::damaged(number));
             if create(&dir)? {
                 self.layout.sync_dir(&self.layout.dir)?;
                 self.dir = Some(dir);
@@ -231,6 +282,17 @@ impl<S: Storage> Aside<S> {
             self.layout.sync_dir(&dir)?;
         }
         Ok(dir_of_core)
+    }
+
+    /// Copies what says which checkpoints there are, and their runs, aside: no
+    /// manifest will name them, so the next opening removes them.
+    fn keep_root(&mut self) -> Result<()> {
+        self.keep(None, &self.layout.manifest(), name::MANIFEST)?;
+        self.keep(None, &self.layout.manifest_old(), name::MANIFEST_OLD)?;
+        for run in self.layout.list_runs()? {
+            self.keep(None, &self.layout.run(run), &name::run(run))?;
+        }
+        Ok(())
     }
 
     /// Copies a file aside, durably. A file that is not there is no error.

@@ -1,10 +1,14 @@
 //! What opening found and did.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use corewal_format::{CoreId, Epoch, Lsn, SegmentId};
 use corewal_io::WritePath;
+
+/// As many names are shown that are not the store's.
+const STRANGERS_SHOWN: usize = 5;
 
 /// Bytes of an unfinished write that opening cut off a log's end. They were
 /// never durable.
@@ -65,6 +69,9 @@ pub struct RecoveryReport {
     pub checkpoint: Option<Epoch>,
     /// What was found damaged and made good by something older.
     pub notes: Vec<String>,
+    /// Names inside the store's directory that are not the store's. They were
+    /// left alone.
+    pub strangers: Vec<PathBuf>,
     /// By core.
     pub cores: Vec<CoreReport>,
     /// Time taken in all.
@@ -90,6 +97,12 @@ impl fmt::Display for RecoveryReport {
         }
         for note in &self.notes {
             write!(f, "\n  {note}")?;
+        }
+        for stranger in self.strangers.iter().take(STRANGERS_SHOWN) {
+            write!(f, "\n  {} is not part of the store", stranger.display())?;
+        }
+        if let Some(more @ 1..) = self.strangers.len().checked_sub(STRANGERS_SHOWN) {
+            write!(f, "\n  nor are {more} more names")?;
         }
         for core in &self.cores {
             if let Some(cut) = &core.cut {

@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoints, base_behind};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::{Options, Recover};
+use crate::planted::PlantedBug;
 use crate::recovery::{Root, load_manifest};
 use crate::scan::{LogIdentity, survey};
 
@@ -62,7 +63,7 @@ pub fn reshard_on<S: Storage>(storage: S, dir: impl AsRef<Path>, cores: u16, opt
 /// Moves the state of a store to fresh logs of the next generation; as many as
 /// there are, without `cores`, and then also if it has as many.
 pub(crate) fn move_to<S: Storage>(storage: S, dir: &Path, cores: Option<u16>, options: Options) -> Result<Resharded> {
-    let latest = options.recover == Recover::Latest;
+    let (latest, planted) = (options.recover == Recover::Latest, options.planted);
     let options = Options { checkpoints: Checkpoints::manual(), ..options };
     let mut opened = options.open_on(storage.clone(), dir, |_| ())?;
     let from = opened.store.cores();
@@ -84,13 +85,14 @@ pub(crate) fn move_to<S: Storage>(storage: S, dir: &Path, cores: Option<u16>, op
     }
     // The lock is still held: what the logs end with now is what they end with.
     let end = ends(storage, dir)?.into_iter().max().unwrap_or(Lsn(0));
+    let end = if planted.has(PlantedBug::PositionsBeginAgain) { Lsn(0) } else { end };
     let keys = opened.store.reshard(to, base_behind(end))?;
     Ok(Resharded { from, to, epoch, keys })
 }
 
 /// By core, the end of the log.
 fn ends<S: Storage>(storage: S, dir: &Path) -> Result<Vec<Lsn>> {
-    let mut layout = Layout::new(storage, dir);
+    let mut layout = Layout::of(storage, dir)?;
     let Root { manifest, .. } = load_manifest(&layout)?;
     layout.generation = manifest.generation;
     let log = |core| LogIdentity::of(&manifest, core);

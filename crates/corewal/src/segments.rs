@@ -15,7 +15,7 @@ use corewal_io::{AlignedBuf, OpenMode, Storage};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::planted::Planted;
+use crate::planted::PlantedBug;
 use crate::scan::LogIdentity;
 use crate::writer::OpenSegment;
 
@@ -57,12 +57,11 @@ pub(crate) struct Workshop<S: Storage> {
     layout: Layout<S>,
     log: LogIdentity,
     spares: Mutex<Vec<SegmentId>>,
-    planted: Planted,
 }
 
 impl<S: Storage> Workshop<S> {
-    pub(crate) fn new(layout: Layout<S>, log: LogIdentity, planted: Planted) -> Self {
-        Self { layout, log, spares: Mutex::default(), planted }
+    pub(crate) fn new(layout: Layout<S>, log: LogIdentity) -> Self {
+        Self { layout, log, spares: Mutex::default() }
     }
 
     /// The store's directory.
@@ -116,6 +115,10 @@ impl<S: Storage> Workshop<S> {
     fn make_so(&self, want: Want, stop: &AtomicBool) -> Result<OpenSegment<S::File>> {
         let (number, file, old_len) = self.take_spare(want)?;
         let spare = self.layout.spare(self.core(), number);
+        let named_first = old_len > 0 && self.layout.planted.has(PlantedBug::RecycledNamedBeforeHeader);
+        if named_first {
+            self.give_name(want, &spare)?;
+        }
         let claimed = self.claim(want, old_len);
         let filled = claimed.and_then(|capacity| self.fill(want, number, &file, old_len..capacity, stop));
         if filled.is_err() && old_len == 0 {
@@ -124,7 +127,9 @@ impl<S: Storage> Workshop<S> {
             let _ = self.layout.remove_if_there(&spare);
         }
         let made = filled.and_then(|capacity| {
-            self.give_name(want, &spare)?;
+            if !named_first {
+                self.give_name(want, &spare)?;
+            }
             Ok(OpenSegment { identity: self.identity(want), file, capacity })
         });
         if made.is_err() && old_len > 0 {
@@ -140,10 +145,15 @@ impl<S: Storage> Workshop<S> {
         let replaced = self.layout.len_if_there(&path)?;
         self.layout.rename(spare, &path)?;
         self.layout.space.log_shrunk(replaced);
-        if !self.planted.seal_before_successor() {
+        if !self.unsynced(PlantedBug::SuccessorNameNotSynced) {
             self.layout.sync_dir(&self.layout.core_dir(self.core()))?;
         }
         Ok(())
+    }
+
+    /// Whether a sync is left out: this one, or all of a segment's.
+    fn unsynced(&self, bug: PlantedBug) -> bool {
+        self.layout.planted.has(bug) || self.layout.planted.has(PlantedBug::SealBeforeSuccessor)
     }
 
     fn identity(&self, want: Want) -> SegmentIdentity {
@@ -232,7 +242,7 @@ impl<S: Storage> Workshop<S> {
         SegmentHeader { identity: self.identity(want), cores: self.log.cores, recycled, run: false }
             .encode(block.as_mut_slice());
         storage.write_at(file, 0, &block, 0..BLOCK_LEN).map_err(failed)?;
-        if !self.planted.seal_before_successor() {
+        if !self.unsynced(PlantedBug::SuccessorHeaderNotSynced) {
             storage.settle(file, 0).map_err(failed)?;
         }
         Ok(len.end)
@@ -283,7 +293,9 @@ impl<S: Storage> Workshop<S> {
         }
         // Before anything is written to them: under its old name a file with
         // another header would be a foreign segment.
-        self.layout.sync_dir(&self.layout.core_dir(self.core()))?;
+        if !self.layout.planted.has(PlantedBug::SpareNameNotSynced) {
+            self.layout.sync_dir(&self.layout.core_dir(self.core()))?;
+        }
         let outgrown = {
             let mut spares = self.spares();
             spares.extend(kept);
@@ -319,5 +331,5 @@ pub(crate) fn create_segment<S: Storage>(
     log: LogIdentity,
     want: Want,
 ) -> Result<OpenSegment<S::File>> {
-    Workshop::new(layout.clone(), log, Planted::default()).make(want, &AtomicBool::new(false))
+    Workshop::new(layout.clone(), log).make(want, &AtomicBool::new(false))
 }

@@ -6,15 +6,15 @@ use std::path::Path;
 
 use corewal_format::{
     BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, MAX_EPOCH, Manifest, SegmentHeader, SegmentId,
-    SegmentIdentity, block_align, name,
+    SegmentIdentity, block_align,
 };
-use corewal_io::{EntryKind, FileStorage, Storage};
+use corewal_io::{FileStorage, Storage};
 
 use crate::checkpoint::{Merge, check_whole};
 use crate::error::{Damage, Error, Result};
 use crate::layout::Layout;
 use crate::reader::{ready_manifest, survey_live};
-use crate::recovery::{Root, check_claims, check_reach};
+use crate::recovery::{Root, check_begin, check_claims, check_reach};
 use crate::scan::{Cursor, LogIdentity, Place, Step, StopReason, Survey, Verdict, Window, newest_common, survey};
 
 /// Findings that are listed of one core at most; a log with more is not worth
@@ -72,7 +72,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_on<S: Storage>(storage: S, dir: impl AsRef<Path>) -> Result<Verification> {
-    let mut layout = Layout::new(storage, dir.as_ref());
+    let mut layout = Layout::of(storage, dir.as_ref())?;
     let mut found = Verification::default();
     let manifest = match ready_manifest(&layout) {
         Ok(Root { manifest, instead }) => {
@@ -93,6 +93,17 @@ pub fn verify_on<S: Storage>(storage: S, dir: impl AsRef<Path>) -> Result<Verifi
         }
         Err(error) => return Err(error),
     };
+    let strangers = match layout.look_around(manifest.cores) {
+        Ok(strangers) => strangers,
+        // Something stands under a name of the store's that can't be read, and
+        // nothing is read through it.
+        Err(error @ Error::Io { .. }) if error.is_misplaced() => {
+            let (core, segment, detail) = (None, None, error.to_string());
+            found.findings.push(Finding { core, segment, offset: 0, kind: "foreign", detail });
+            return Ok(found);
+        }
+        Err(error) => return Err(error),
+    };
     let lock = layout.lock();
     let live = layout.storage.is_locked(&lock).map_err(|error| Error::io("look at", &lock, error))?;
     let mut surveys = Vec::new();
@@ -108,13 +119,17 @@ pub fn verify_on<S: Storage>(storage: S, dir: impl AsRef<Path>) -> Result<Verifi
     {
         found.findings.push(Finding { kind: "epoch", ..finding(&damage) });
     }
+    let begins: Vec<_> = surveys.iter().map(Survey::begin).collect();
+    if let (true, false, Err(Error::Damaged(damage))) = (whole, live, check_begin(&layout, &manifest, &begins)) {
+        found.findings.push(finding(&damage));
+    }
     if whole && !live {
         let complete = newest_common(surveys.iter().map(|survey| &survey.coverage), MAX_EPOCH);
         if let Err(Error::Damaged(damage)) = check_reach(&layout, &manifest, surveys.iter(), complete) {
             found.findings.push(Finding { kind: "epoch", ..finding(&damage) });
         }
     }
-    found.note_strangers(&layout, manifest.cores)?;
+    found.notes.extend(strangers.iter().map(|path| format!("{} is not part of the store", path.display())));
     Ok(found)
 }
 
@@ -278,46 +293,6 @@ impl Verification {
                 });
             }
         }
-    }
-
-    fn note_strangers<S: Storage>(&mut self, layout: &Layout<S>, cores: u16) -> Result<()> {
-        let list = |dir: &Path| layout.storage.list(dir).map_err(|error| Error::io("list", dir, error));
-        for entry in list(&layout.dir)? {
-            let ours = match entry.kind {
-                EntryKind::File => [
-                    name::LOCK,
-                    name::MANIFEST,
-                    name::MANIFEST_OLD,
-                    name::MANIFEST_NEW,
-                    name::ARCHIVE,
-                    name::RESTORE_MARK,
-                ]
-                .contains(&entry.name.as_str()),
-                EntryKind::Directory => {
-                    // Of an earlier generation an empty directory stays.
-                    name::parse_core_dir(&entry.name).is_some_and(|(core, generation)| {
-                        generation == layout.generation && core.get() < cores
-                            || list(&layout.dir.join(&entry.name)).is_ok_and(|entries| entries.is_empty())
-                    }) || entry.name == name::RUNS
-                        || entry.name.starts_with("damaged-")
-                }
-                EntryKind::Other => false,
-            };
-            if !ours {
-                self.notes.push(format!("{} is not part of the store", layout.dir.join(entry.name).display()));
-            }
-        }
-        for core in (0..cores).map(CoreId) {
-            let dir = layout.core_dir(core);
-            let Ok(entries) = layout.storage.list(&dir) else { continue };
-            for entry in entries {
-                let ours = name::parse_segment(&entry.name).or(name::parse_spare(&entry.name));
-                if entry.kind != EntryKind::File || ours.is_none() {
-                    self.notes.push(format!("{} is not part of the store", dir.join(entry.name).display()));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

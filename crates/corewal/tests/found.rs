@@ -342,3 +342,81 @@ fn an_error_of_commit_means_that_nothing_was_committed() {
     }
     assert!(refused > 0 && behind > 0, "{refused} commits had no room, {behind} left none");
 }
+
+/// A store with its first checkpoint, whose logs have let go of what that
+/// covers, closed in order; how many keys it held; and the manifest of before.
+fn with_a_first_checkpoint() -> (SimStorage, usize, Vec<u8>) {
+    let disk = SimStorage::default();
+    let mut store = open(&disk, 2, Recover::CompleteEpoch);
+    let before = disk.read_file(MANIFEST.as_ref()).unwrap();
+    for number in 0..12 {
+        for key in 0..40 {
+            let key = format!("key-{}", number * 40 + key);
+            let core = store.store.route(key.as_bytes()).index();
+            store.shards[core].put(key.as_bytes(), &[7; 100]).unwrap();
+        }
+        (0..2).for_each(|core| commit(&mut store, core, number));
+        store.store.announce_epoch();
+        for shard in &mut store.shards {
+            shard.sync().unwrap();
+        }
+    }
+    store.store.checkpoint().unwrap().unwrap();
+    for shard in &mut store.shards {
+        shard.poll().unwrap();
+        shard.sync().unwrap();
+        shard.poll().unwrap();
+    }
+    let keys = keys(&store);
+    store.shards.drain(..).for_each(|shard| shard.close().unwrap());
+    drop(store);
+    assert!(disk.read_file(&segment(0, 0)).is_none(), "the log has let go of its beginning");
+    (disk, keys, before)
+}
+
+fn keys(store: &Store) -> usize {
+    store.shards.iter().map(|shard| shard.state().len()).sum()
+}
+
+const MANIFEST: &str = "/db/MANIFEST";
+
+/// A flipped bit of the newest manifest made the one before it count, which
+/// knew no checkpoint; what had been released with it was taken for something
+/// that its user has elsewhere, and the store opened without it.
+#[test]
+fn the_manifest_before_the_first_checkpoint_does_not_count_for_logs_that_were_released() {
+    let (disk, whole_keys, _) = with_a_first_checkpoint();
+    let whole = disk.read_file(MANIFEST.as_ref()).unwrap();
+    for bit in (0..whole.len() * 8).step_by(37) {
+        let copy = disk.snapshot().crash(CrashKind::Process, 0);
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        copy.write_file(MANIFEST.as_ref(), bytes);
+        let files = copy.files();
+        let error = options(2).open_on(copy.clone(), "/db", |_| Keyed::default()).unwrap_err();
+        assert_eq!(error.damage().unwrap().path, PathBuf::from(MANIFEST), "bit {bit}: {error}");
+        assert_eq!(copy.files(), files, "nothing was changed");
+        assert!(corewal::Reader::open_on(copy.clone(), "/db").is_err(), "nor is it shown");
+        assert!(!corewal::verify_on(copy, "/db").unwrap().findings.is_empty());
+    }
+    // Whoever gives the checkpoint up says so, and keeps its runs.
+    disk.remove_file_durably(MANIFEST.as_ref());
+    let repair = corewal::repair_on(disk.clone(), "/db", true).unwrap();
+    assert!(repair.steps[0].loss.contains("checkpoint"), "{:?}", repair.steps);
+    let kept = disk.files().into_iter().filter(|path| path.starts_with("/db/damaged-0001"));
+    assert!(kept.filter(|path| path.extension().is_some_and(|found| found == "run")).count() >= 2);
+    let left = open(&disk, 2, Recover::CompleteEpoch);
+    assert!(self::keys(&left) < whole_keys, "what it named as lost is lost");
+}
+
+/// The same by hand: a manifest from before the first checkpoint put back in
+/// the place of the newest, whole and intact. The one that stands beside it is
+/// newer.
+#[test]
+fn a_manifest_of_the_past_is_noticed_by_the_newer_one_beside_it() {
+    let (disk, _, before) = with_a_first_checkpoint();
+    disk.write_file(MANIFEST.as_ref(), before);
+    let error = options(2).open_on(disk, "/db", |_| Keyed::default()).unwrap_err();
+    assert!(error.to_string().contains("is not newer than the one before it"), "{error}");
+    assert_eq!(error.damage().unwrap().path, PathBuf::from(MANIFEST));
+}

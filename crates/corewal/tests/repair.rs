@@ -336,3 +336,48 @@ fn a_newer_segment_keeps_a_repair_from_cutting_the_other_core() {
     assert_eq!(segments(dir.path(), "core-0000"), before);
     assert!(!dir.path().join("damaged-0001").exists());
 }
+
+/// Found by `corewal torture`: behind a checkpoint a log whose beginning is gone
+/// was given up and begun anew, but the checkpoint was not told. Then opening
+/// missed what stood between, `verify` had no findings, and `repair` nothing to
+/// repair.
+#[test]
+fn a_log_that_is_begun_anew_behind_a_checkpoint_opens_at_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let states = fill(dir.path(), true);
+    let made = corewal::checkpoint(dir.path(), corewal::Checkpoints::default()).unwrap().unwrap();
+    assert_eq!(made.epoch, Epoch(20));
+    // Behind the checkpoint, several segments more; then its releases.
+    let mut opened = options().open(dir.path()).unwrap();
+    for _ in 0..20 {
+        let epoch = opened.store.next_epoch();
+        for n in 0..900_u32 {
+            let key = format!("key-{}", n % 50);
+            let core = opened.store.route(key.as_bytes());
+            opened.shards[core.index()].put(key.as_bytes(), b"behind the checkpoint, and long enough").unwrap();
+        }
+        for shard in &mut opened.shards {
+            shard.commit(&Commit::new()).unwrap();
+            shard.end_epoch(epoch).unwrap();
+            shard.sync().unwrap();
+        }
+    }
+    for shard in opened.shards.drain(..) {
+        shard.close().unwrap();
+    }
+    drop(opened);
+    // All but the newest segment, without which that hangs in the air.
+    let mut gone = segments(dir.path(), "core-0001");
+    assert!(gone.len() > 1, "{gone:?}");
+    gone.pop();
+    gone.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    assert!(options().open(dir.path()).is_err());
+
+    let mended = repair(dir.path(), true).unwrap();
+    assert_eq!(mended.complete_epoch, Epoch(20), "{mended:?}");
+    assert_eq!(verify(dir.path()).unwrap().findings, []);
+    assert_eq!(read(dir.path()), (Epoch(20), states[20].clone()));
+    drop(options().open(dir.path()).unwrap());
+    assert_eq!(read(dir.path()), (Epoch(20), states[20].clone()));
+    assert!(repair(dir.path(), true).unwrap().steps.is_empty());
+}

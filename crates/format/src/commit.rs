@@ -171,6 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn a_watermark_is_there_or_is_zeros() {
+        let mut body = Vec::new();
+        encode_commit_body(Some(5), [], &mut body).unwrap();
+        for (flag, value, good) in [(1, 5, true), (0, 0, true), (0, 5, false), (2, 5, false), (2, 0, false)] {
+            body[..2].copy_from_slice(&[flag, value]);
+            assert_eq!(CommitRef::parse(&body).is_ok(), good, "flag {flag}, first byte {value}");
+        }
+    }
+
+    #[test]
     fn every_cut_of_a_commit_is_refused() {
         let mut body = Vec::new();
         encode_commit_body(Some(1), [("a", &b"1"[..]), ("b", &b"2"[..])], &mut body).unwrap();

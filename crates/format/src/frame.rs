@@ -171,7 +171,7 @@ impl<'a> Frame<'a> {
         let Some(frame) = bytes.get(..header.len) else {
             return Err(FrameError::Incomplete { needed: header.len });
         };
-        if u32_at(frame, CHECKSUM_AT) != crc32c_append(seed, &frame[MAGIC_AT..]) {
+        if u32_at(frame, CHECKSUM_AT) != checksum(seed, frame) {
             return Err(FrameError::Checksum);
         }
         let field = |name| Err(FrameError::Field { name });
@@ -225,6 +225,26 @@ pub fn finish_frame(frame: &mut [u8], records: u32, fields: &FrameFields, seed: 
     put(frame, TIMESTAMP_AT, &fields.timestamp.0.to_le_bytes());
     put(frame, OPENING_AT, &fields.opening.0.to_le_bytes());
     put(frame, RESERVED_AT, &[0; 4]);
-    let checksum = crc32c_append(seed, &frame[MAGIC_AT..]);
+    let checksum = checksum(seed, frame);
     put(frame, CHECKSUM_AT, &checksum.to_le_bytes());
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+#[inline]
+fn checksum(seed: u32, frame: &[u8]) -> u32 {
+    crc32c_append(seed, &frame[MAGIC_AT..])
+}
+
+/// The same, or as a bug would have it that a test plants: of whole blocks, in
+/// which the frame's length does not count.
+#[cfg(feature = "planted-bugs")]
+fn checksum(seed: u32, frame: &[u8]) -> u32 {
+    static PLANTED: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var("COREWAL_PLANT").is_ok_and(|name| name == "ChecksumWithoutLength"));
+    if !*PLANTED {
+        return crc32c_append(seed, &frame[MAGIC_AT..]);
+    }
+    let before = crc32c_append(seed, &frame[MAGIC_AT..LENGTH_AT]);
+    let behind = crc32c_append(before, &frame[RECORDS_AT..]);
+    crc32c_append(behind, &vec![0; crate::block_align(frame.len()) - frame.len()])
 }

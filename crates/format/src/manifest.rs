@@ -23,12 +23,20 @@ use std::str::FromStr;
 
 use crate::checksum::crc32c;
 use crate::limit::{MAX_CORES, MAX_EPOCH};
+use crate::record::RECORD_HEADER_LEN;
 use crate::{Epoch, FORMAT_VERSION, LogId, Lsn, Offsets, RunId, TimestampNs};
 
 const HEADING: &str = "corewal manifest ";
 const CHECKSUM: &str = "crc32c ";
 /// Longest manifest, in bytes: a bound for readers.
 pub const MAX_MANIFEST_LEN: usize = 16 << 20;
+
+/// The most that a manifest's number, a run's number, an LSN a checkpoint covers
+/// and the bytes of a checkpoint's runs come to: out of reach, and low enough
+/// that arithmetic on a few of them cannot overflow.
+const MAX_COUNT: u64 = u64::MAX >> 2;
+/// The same for generations.
+const MAX_GENERATION: u32 = u32::MAX >> 1;
 
 /// How far the creation of a store has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +229,9 @@ impl Manifest {
         }
     }
 
-    /// Each checkpoint has all cores, and a later one covers no less.
+    /// Each checkpoint has all cores, and a later one covers no less. Nothing
+    /// counts so far that counting on would overflow, and no run claims more
+    /// keys than its bytes can hold.
     fn checkpoints_fit(&self) -> bool {
         let cores = usize::from(self.cores);
         let each = |checkpoint: &Checkpoint| {
@@ -229,7 +239,8 @@ impl Manifest {
             checkpoint.cores.len() == cores
                 && checkpoint.number > 0
                 && checkpoint.epoch <= MAX_EPOCH
-                && checkpoint.cores.iter().all(ordered)
+                && checkpoint.cores.iter().all(|core| ordered(core) && core.lsn.0 <= MAX_COUNT)
+                && checkpoint.runs_fit()
         };
         let ascend = |pair: &[Checkpoint]| {
             let cores = pair[0].cores.iter().zip(&pair[1].cores);
@@ -238,7 +249,11 @@ impl Manifest {
                 && cores.clone().all(|(old, new)| old.lsn <= new.lsn)
         };
         let newest = self.newest().map_or(0, |newest| newest.number);
-        newest <= self.number && self.checkpoints.iter().all(each) && self.checkpoints.windows(2).all(ascend)
+        newest <= self.number
+            && self.number <= MAX_COUNT
+            && self.generation <= MAX_GENERATION
+            && self.checkpoints.iter().all(each)
+            && self.checkpoints.windows(2).all(ascend)
     }
 
     /// The newest checkpoint.
@@ -274,7 +289,21 @@ fn parse<T: FromStr>(name: &'static str, text: &str) -> Result<T, ManifestError>
     text.parse().map_err(|_| ManifestError::Line { name })
 }
 
+impl RunRef {
+    /// Whether it has room for its keys: each takes a record.
+    fn holds_its_keys(&self) -> bool {
+        let room = self.bytes / RECORD_HEADER_LEN as u64;
+        self.run.0 <= MAX_COUNT && self.puts.checked_add(self.deletes).is_some_and(|keys| keys <= room)
+    }
+}
+
 impl Checkpoint {
+    fn runs_fit(&self) -> bool {
+        let mut runs = self.cores.iter().flat_map(|core| &core.runs);
+        let bytes = runs.clone().try_fold(0_u64, |sum, run| sum.checked_add(run.bytes));
+        bytes.is_some_and(|bytes| bytes <= MAX_COUNT) && runs.all(RunRef::holds_its_keys)
+    }
+
     /// Its lines of the manifest.
     #[must_use]
     pub fn encode(&self) -> String {

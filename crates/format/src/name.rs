@@ -6,11 +6,13 @@
 //! DIR/MANIFEST.old                      the root before it
 //! DIR/MANIFEST.new                      the next root, before its rename
 //! DIR/ARCHIVE                           which archives the store has, if any
+//! DIR/ARCHIVE.new                       the next such list, before its rename
 //! DIR/core-0003/                        the log of core 3
 //! DIR/core-0003-g2/                     the log of core 3, of generation 2
 //! DIR/core-0003/00000000000000000012.wal  its segment 12
 //! DIR/core-0003/00000000000000000013.spare  a file that is to become a segment
 //! DIR/runs/00000000000000000004.run     run 4, a sorted file of a checkpoint
+//! DIR/damaged-0001/                     what the first repair kept aside
 //! ```
 //!
 //! A name is ours if it is exactly what these functions print; any other name
@@ -30,6 +32,8 @@ pub const MANIFEST_NEW: &str = "MANIFEST.new";
 pub const MANIFEST_OLD: &str = "MANIFEST.old";
 /// Name of the file in which a store remembers its archives.
 pub const ARCHIVE: &str = "ARCHIVE";
+/// Name under which the next such list is written.
+pub const ARCHIVE_NEW: &str = "ARCHIVE.new";
 /// Name of the file that says that a directory is the work of a restore.
 pub const RESTORE_MARK: &str = ".corewal-restore";
 /// Name of the directory of runs.
@@ -94,6 +98,26 @@ pub fn parse_spare(name: &str) -> Option<SegmentId> {
     (spare(number) == name).then_some(number)
 }
 
+/// Name of the directory in which the repair of this number keeps what it
+/// changes or removes.
+#[must_use]
+pub fn damaged(number: u32) -> String {
+    format!("damaged-{number:04}")
+}
+
+/// The number of the repair whose directory has this name.
+#[must_use]
+pub fn parse_damaged(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("damaged-")?.parse().ok()?;
+    (number > 0 && damaged(number) == name).then_some(number)
+}
+
+/// Whether a file of this name stands in a store's own directory.
+#[must_use]
+pub fn is_file_of_store(name: &str) -> bool {
+    [LOCK, MANIFEST, MANIFEST_OLD, MANIFEST_NEW, ARCHIVE, ARCHIVE_NEW, RESTORE_MARK].contains(&name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +151,10 @@ mod tests {
         }
         assert_eq!(parse_spare(&spare(SegmentId(7))), Some(SegmentId(7)));
         assert_eq!((parse_spare(&name), parse_segment(&spare(SegmentId(7)))), (None, None));
+        assert_eq!((parse_damaged("damaged-0001"), parse_damaged("damaged-12345")), (Some(1), Some(12345)));
+        for other in ["damaged-", "damaged-1", "damaged-0000", "damaged-00001", "damaged-+001", "damaged-0001/x"] {
+            assert_eq!(parse_damaged(other), None, "{other}");
+        }
+        assert!(is_file_of_store("LOCK") && !is_file_of_store("lock") && !is_file_of_store("MANIFEST.older"));
     }
 }

@@ -218,6 +218,21 @@ proptest! {
     }
 }
 
+/// Zeros follow a frame, which a checksum that leaves the length out does not
+/// tell from the frame's own bytes.
+#[test]
+fn no_other_length_passes_for_a_frames_own() {
+    let records = [Owned::Put(b"key".to_vec(), b"value".to_vec())];
+    let mut bytes = frame(&records, 1);
+    let own = bytes.len();
+    bytes.resize(BLOCK_LEN, 0);
+    assert!(Frame::decode(&bytes, 1, LSN).is_ok());
+    for len in (FRAME_HEADER_LEN + RECORD_HEADER_LEN..=BLOCK_LEN).filter(|&len| len != own) {
+        bytes[8..12].copy_from_slice(&u32::try_from(len).unwrap().to_le_bytes());
+        assert_eq!(Frame::decode(&bytes, 1, LSN).unwrap_err(), FrameError::Checksum, "{len} instead of {own}");
+    }
+}
+
 #[test]
 fn a_zeroed_block_is_nothing() {
     let block = [0; BLOCK_LEN];

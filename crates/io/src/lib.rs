@@ -42,7 +42,8 @@ pub use os::{Backend, BlockingIo, FileIo, FileLock, FileStorage, OsFile, give_wa
 #[cfg(target_os = "linux")]
 pub use os::{Ring, UringIo};
 pub use sim::{
-    CrashKind, Fault, FaultKind, OperationKind, SimFile, SimLock, SimOptions, SimSnapshot, SimStorage, SimStorageIo,
+    CrashImage, CrashImages, CrashKind, Fault, FaultKind, ImageLimits, OperationKind, SimFile, SimLock, SimOptions,
+    SimSnapshot, SimStorage, SimStorageIo,
 };
 pub use storage::{
     BLOCK_SIZE, Completion, DirEntry, EntryKind, OpenMode, Operation, ReadPace, Storage, StorageIo, Token, Wait,

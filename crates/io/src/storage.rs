@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{AlignedBuf, write};
 
@@ -185,6 +185,17 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// nothing. Anything but a directory is refused with
     /// [`io::ErrorKind::NotADirectory`].
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Where `dir` leads, without links, if it is there, or as far as it is. A
+    /// store asks once, when it is opened: from then on none of its paths goes
+    /// through a link, and a change of the working directory does not move it.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] for a link that leads nowhere.
+    fn resolve(&self, dir: &Path) -> io::Result<PathBuf> {
+        Ok(dir.to_owned())
+    }
 
     /// Takes the exclusive lock on the file at `path`, creating the file if
     /// needed. `None` if another holder has it. Two handles of one process

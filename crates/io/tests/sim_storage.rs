@@ -6,6 +6,8 @@ mod common;
 mod crash;
 #[path = "sim/faults.rs"]
 mod faults;
+#[path = "sim/images.rs"]
+mod images;
 #[path = "sim/names.rs"]
 mod names;
 #[path = "sim/power.rs"]

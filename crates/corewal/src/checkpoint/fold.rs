@@ -10,6 +10,7 @@ use super::source::key_prefix;
 use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::parallel::{Courtesy, RECORD};
+use crate::planted::PlantedBug;
 use crate::scan::{Cursor, DeadRanges, LogIdentity, Step, StopReason};
 
 /// No value: the key is removed.
@@ -151,7 +152,7 @@ pub(crate) fn fold<S: Storage>(
             }
         };
         for entry in frame.entries().flatten() {
-            if entry.epoch > epoch {
+            if entry.epoch > epoch && !layout.planted.has(PlantedBug::CheckpointBeyondItsEpoch) {
                 break 'log;
             }
             if entry.lsn < from.lsn {
@@ -166,7 +167,7 @@ pub(crate) fn fold<S: Storage>(
                 }
                 _ => {}
             }
-            if dead.contains(entry.lsn) {
+            if dead.contains(entry.lsn) && !layout.planted.has(PlantedBug::CheckpointOfDeadRecords) {
                 continue;
             }
             match entry.record {

@@ -13,6 +13,7 @@ use crate::durable::DurableLsn;
 use crate::epochs::EpochBoard;
 use crate::error::{Error, Result};
 use crate::parallel;
+use crate::planted::PlantedBug;
 use crate::space::Space;
 
 /// How the checkpoints of a store are getting on.
@@ -246,8 +247,13 @@ impl<S: Storage> Shared<S> {
         if bytes.is_some_and(|bytes| behind >= bytes) {
             return true;
         }
-        let age = || u128::from(self.clock.now().0.saturating_sub(self.time.load(Ordering::Relaxed)));
-        every.is_some_and(|every| age() >= every.as_nanos())
+        every.is_some_and(|every| {
+            let now = self.clock.now().0;
+            // A clock that steps back starts the time anew: what it said before
+            // may be years ahead.
+            let last = self.time.fetch_min(now, Ordering::Relaxed).min(now);
+            u128::from(now - last) >= every.as_nanos()
+        })
     }
 
     /// Makes one, if the newest complete epoch has none: `patient` if nobody
@@ -273,7 +279,7 @@ impl<S: Storage> Shared<S> {
             self.owed.store(!merged, Ordering::Relaxed);
             self.space.set_merging(maker.to_merge());
         }
-        if maker.planted.released_before_manifest() && matches!(made, Err(Error::Io { .. })) {
+        if maker.layout.planted.has(PlantedBug::ReleasedBeforeManifest) && matches!(made, Err(Error::Io { .. })) {
             // What was told before the manifest was written stays said.
             for (core, durable) in durable.into_iter().enumerate() {
                 self.board.may_release(super::core_id(core), durable);

@@ -25,7 +25,7 @@ use corewal_io::Storage;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::planted::Planted;
+use crate::planted::PlantedBug;
 use crate::recovery::{prepare_manifest, replace_manifest};
 use crate::scan::{DeadRanges, LogIdentity};
 
@@ -109,7 +109,6 @@ pub(crate) struct Checkpointer<S: Storage> {
     manifest: Manifest,
     cores: Vec<CoreLog>,
     next_run: Arc<AtomicU64>,
-    planted: Planted,
     batch_bytes: usize,
     run_bytes: u64,
     /// What went wrong behind the last checkpoint, which was made.
@@ -132,7 +131,6 @@ impl<S: Storage> Checkpointer<S> {
         manifest: Manifest,
         cores: Vec<CoreLog>,
         segment_bytes: u64,
-        planted: Planted,
     ) -> Result<Self> {
         let named = manifest.checkpoints.iter().flat_map(|checkpoint| &checkpoint.cores).flat_map(|core| &core.runs);
         let named = named.map(|run| run.run).max().unwrap_or(RunId(0));
@@ -149,7 +147,6 @@ impl<S: Storage> Checkpointer<S> {
             manifest,
             cores,
             next_run,
-            planted,
             batch_bytes,
             run_bytes,
             complaint: None,
@@ -163,7 +160,7 @@ impl<S: Storage> Checkpointer<S> {
             stamp: Stamp { epoch, time: self.clock.now() },
             next_run: Arc::clone(&self.next_run),
             batch_bytes: self.batch_bytes,
-            sync: !self.planted.run_not_synced(),
+            sync: !self.layout.planted.has(PlantedBug::RunNotSynced),
             stop,
         }
     }
@@ -241,7 +238,7 @@ impl<S: Storage> Checkpointer<S> {
     fn switch(&mut self, checkpoints: Vec<Checkpoint>) -> Result<()> {
         self.layout.sync_dir(&self.layout.runs())?;
         let manifest = Manifest { number: self.next_number(), checkpoints, ..self.manifest.clone() };
-        if self.planted.runs_removed_early() {
+        if self.layout.planted.has(PlantedBug::RunsRemovedEarly) {
             remove_litter(&self.layout, &manifest)?;
         }
         let prepared = prepare_manifest(&self.layout, &manifest);

@@ -14,7 +14,6 @@ use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::Recover;
-use crate::planted::Planted;
 use crate::recovery::{Root, check_claims, check_reach, load_manifest, lock, plan, survey_settled};
 use crate::scan::{LogIdentity, Survey};
 
@@ -39,7 +38,7 @@ pub fn checkpoint_on<S: Storage>(
     policy: Checkpoints,
     clock: Arc<dyn Clock>,
 ) -> Result<Option<CheckpointMade>> {
-    let mut layout = Layout::new(storage, dir.as_ref());
+    let mut layout = Layout::of(storage, dir.as_ref())?;
     // Before the lock, whose file would be made in any directory.
     load_manifest(&layout)?;
     let _lock = lock(&layout)?;
@@ -51,13 +50,13 @@ pub fn checkpoint_on<S: Storage>(
     }
     let identity = |core| LogIdentity::of(&manifest, core);
     let surveys: Vec<Survey> = (0..manifest.cores)
-        .map(|core| Ok(survey_settled(&layout, identity(CoreId(core)), &*clock, Planted::default())?.0))
+        .map(|core| Ok(survey_settled(&layout, identity(CoreId(core)), &*clock)?.0))
         .collect::<Result<_>>()?;
     if let Some(damage) = surveys.iter().find_map(|survey| survey.damage(&layout)) {
         return Err(Error::Damaged(Box::new(damage)));
     }
     check_claims(&layout, surveys.iter(), MAX_EPOCH)?;
-    let complete = plan(surveys.iter(), Recover::CompleteEpoch, MAX_EPOCH, Planted::default()).complete;
+    let complete = plan(surveys.iter(), Recover::CompleteEpoch, MAX_EPOCH, layout.planted).complete;
     check_reach(&layout, &manifest, surveys.iter(), complete)?;
     let cores = surveys.iter().map(|survey| {
         let newest = manifest.newest().map(|newest| newest.cores[survey.core.index()].runs.as_slice());
@@ -72,8 +71,7 @@ pub fn checkpoint_on<S: Storage>(
     });
     let cores = cores.collect::<Result<_>>()?;
     let durable: Vec<_> = surveys.iter().map(Survey::end).collect();
-    let planted = Planted::default();
-    let mut checkpointer = Checkpointer::new(layout.clone(), clock, policy, manifest, cores, u64::MAX, planted)?;
+    let mut checkpointer = Checkpointer::new(layout.clone(), clock, policy, manifest, cores, u64::MAX)?;
     let stop = AtomicBool::new(false);
     let mut made = checkpointer.make(complete, &durable)?;
     if let Some(made) = &mut made {

@@ -16,6 +16,7 @@ use crate::commit::Progress;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::lone_frame::LoneFrame;
+use crate::planted::PlantedBug;
 use crate::recovery::{clear_others, create_dir, write_manifest};
 use crate::route::Router;
 use crate::scan::{LogIdentity, Place};
@@ -62,7 +63,11 @@ impl<S: Storage> Checkpointer<S> {
         Merge::of_cores(old).for_each(|(key, value)| {
             let Some(value) = value else { return Ok(()) };
             keys += 1;
-            writers[router.route(key).index()].add(key, Some(value))
+            let mut core = router.route(key).index();
+            if self.layout.planted.has(PlantedBug::RoutedOtherwise) {
+                core = Router::new(self.manifest.cores).route(key).index() % writers.len();
+            }
+            writers[core].add(key, Some(value))
         })?;
         let mut parts = Vec::with_capacity(writers.len());
         for (writer, progress) in writers.into_iter().zip(&progress) {
@@ -85,7 +90,7 @@ impl<S: Storage> Checkpointer<S> {
             cores: parts,
         };
         let manifest = Manifest { checkpoints: vec![checkpoint], ..manifest };
-        if self.planted.old_logs_removed_early() {
+        if self.layout.planted.has(PlantedBug::OldLogsRemovedEarly) {
             clear_others(&layout, &manifest)?;
         }
         write_manifest(&layout, &manifest, Some(&self.manifest))?;
@@ -112,7 +117,8 @@ impl<S: Storage> Checkpointer<S> {
     /// what all were given does not speak for the source where others do.
     fn common_progress(&self) -> Result<Progress> {
         let mut known: BTreeMap<&String, BTreeSet<&[u8]>> = BTreeMap::new();
-        for (name, value) in self.cores.iter().flat_map(|core| &core.progress.offsets) {
+        let lost = usize::from(self.layout.planted.has(PlantedBug::OneCoresOffsetsLost));
+        for (name, value) in self.cores.iter().skip(lost).flat_map(|core| &core.progress.offsets) {
             known.entry(name).or_default().insert(value);
         }
         let mut common = Progress::default();

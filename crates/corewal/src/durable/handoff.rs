@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use corewal_format::Lsn;
 
 use crate::error::{Error, Result};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// `nearest` where nobody waits.
 const NOBODY: u64 = u64::MAX;

@@ -16,6 +16,7 @@ use crate::entropy::fresh_log_id;
 use crate::error::{Damage, Error, Result};
 use crate::layout::Layout;
 use crate::options::Options;
+use crate::planted::PlantedBug;
 use crate::route::Router;
 use crate::scan::{LogIdentity, Verdict};
 use crate::segments::{Want, create_segment};
@@ -66,7 +67,9 @@ pub(crate) fn ensure_store<S: Storage>(layout: &Layout<S>, options: &Options) ->
             // A process that died behind its rename may have left it in the
             // cache alone. Lost to a power cut, the store would be made anew
             // over what is appended from here on.
-            layout.sync_dir(&layout.dir)?;
+            if !layout.planted.has(PlantedBug::ManifestNotSettled) {
+                layout.sync_dir(&layout.dir)?;
+            }
             return Ok((root, false));
         }
         Ok(Root { manifest: unfinished, .. }) => {
@@ -134,11 +137,19 @@ fn settle_way<S: Storage>(layout: &Layout<S>) -> Result<()> {
     Ok(())
 }
 
-/// Reads the manifest, or the one before it if it is damaged. Refuses a
-/// directory that has logs but no manifest: it is a damaged store, not an empty
-/// place.
+/// Reads the manifest, or the one before it if it is damaged, or was put back
+/// from a time before that. Refuses a directory that has logs but no manifest:
+/// it is a damaged store, not an empty place.
 pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
-    let path = layout.manifest();
+    let (path, old) = (layout.manifest(), layout.manifest_old());
+    // Read first, so that beside a writer it is never the newer one.
+    let before = read_manifest(layout, &old)?;
+    let before_counts = match &before {
+        // Logs of a later generation are those of a manifest that is lost, and
+        // may hold what this one knows nothing of.
+        Some(Ok(before)) => before.state == ManifestState::Ready && !later_generation(layout, before.generation)?,
+        _ => false,
+    };
     let newest = match read_manifest(layout, &path)? {
         None if logs_in(layout)?.is_empty() => {
             return Err(Error::NotAStore { path: layout.dir.clone(), why: "it has no MANIFEST" });
@@ -148,25 +159,28 @@ pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
         found => found,
     };
     let why = match newest {
-        Some(Ok(manifest)) => {
-            if manifest.state == ManifestState::Creating {
-                refuse_logs_with_data(layout, manifest.cores)?;
+        Some(Ok(manifest)) => match &before {
+            Some(Ok(before)) if before_counts && before.number >= manifest.number => {
+                format!(
+                    "the manifest, number {}, is not newer than the one before it, {}",
+                    manifest.number, before.number
+                )
             }
-            return Ok(Root { manifest, instead: None });
-        }
+            _ => {
+                if manifest.state == ManifestState::Creating {
+                    refuse_logs_with_data(layout, manifest.cores)?;
+                }
+                return Ok(Root { manifest, instead: None });
+            }
+        },
         Some(Err(error @ ManifestError::Version { .. })) => {
             return Err(Error::Unsupported { path, detail: error.to_string() });
         }
         Some(Err(error)) => error.to_string(),
         None => format!("the manifest is absent, though there are {} log(s)", logs_in(layout)?.len()),
     };
-    let old = layout.manifest_old();
-    match read_manifest(layout, &old)? {
-        // Logs of a later generation are those of a manifest that is lost, and
-        // may hold what this one knows nothing of.
-        Some(Ok(manifest))
-            if manifest.state == ManifestState::Ready && !later_generation(layout, manifest.generation)? =>
-        {
+    match before {
+        Some(Ok(manifest)) if before_counts => {
             let instead = format!("{why} [{}]; {} counts", path.display(), old.display());
             Ok(Root { manifest, instead: Some(instead) })
         }
@@ -249,6 +263,9 @@ pub(crate) fn replace_manifest<S: Storage>(
     let replace = |path: &Path| {
         let aside = layout.dir.join(name::MANIFEST_NEW);
         layout.storage.rename(&aside, path).map_err(|error| Error::io("replace", path, error))?;
+        if layout.planted.has(PlantedBug::ManifestRenameNotSynced) {
+            return Ok(());
+        }
         layout.sync_dir(&layout.dir)
     };
     replace(&layout.manifest())?;

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use corewal_format::{CoreId, Lsn, Manifest};
+use corewal_format::{Checkpoint, CoreId, Lsn, Manifest};
 use corewal_io::Storage;
 
 use super::plan::Keep;
 use super::replay::{Base, Recovered, replay};
 use super::since;
+use crate::checkpoint::Merge;
 use crate::clock::Clock;
 use crate::commit::Progress;
 use crate::error::{Damage, Error, Result};
@@ -40,21 +41,13 @@ pub(crate) fn replay_from<S: Storage, T: State>(
     clock: &dyn Clock,
 ) -> Result<Replayed<T>> {
     let log = |core| LogIdentity::of(manifest, core);
+    let begins: Vec<Lsn> = surveys.iter().map(|survey| survey.begin()).collect();
     let mut notes = Vec::new();
     let mut candidates = manifest.checkpoints.iter().enumerate().rev();
     let mut first_error = None;
     loop {
         let candidate = candidates.next();
-        let possible = match candidate {
-            Some((_, checkpoint)) => {
-                surveys.iter().all(|survey| begins_by(survey, checkpoint.cores[survey.core.index()].lsn))
-            }
-            // What was released, the user has elsewhere.
-            None if manifest.checkpoints.is_empty() => true,
-            // The whole log has to be there. (One of a later generation begins
-            // with a checkpoint.)
-            None => manifest.generation == 0 && surveys.iter().all(|survey| begins_by(survey, Lsn(0))),
-        };
+        let possible = reaches(manifest, candidate.map(|(_, checkpoint)| checkpoint), &begins);
         if possible {
             let cores = for_each_core(inline, surveys.to_vec(), |survey| {
                 let began = clock.now();
@@ -82,33 +75,73 @@ pub(crate) fn replay_from<S: Storage, T: State>(
                 Err(error) => return Err(error),
             }
         } else if candidate.is_none() {
-            return Err(first_error.unwrap_or_else(|| headless(layout, manifest, surveys)));
+            return Err(first_error.unwrap_or_else(|| headless(layout, manifest, &begins)));
         }
     }
 }
 
-/// Whether a log goes back to `lsn`.
-fn begins_by(survey: &Survey, lsn: Lsn) -> bool {
-    survey.begin() <= lsn
+/// Refuses a store that has no checkpoint from which a replay could begin: that
+/// is whole, and to which the logs, which begin at `begins`, go back.
+pub(crate) fn check_base<S: Storage>(layout: &Layout<S>, manifest: &Manifest, begins: &[Lsn]) -> Result<()> {
+    let mut first_error = None;
+    for candidate in manifest.checkpoints.iter().rev().map(Some).chain([None]) {
+        if !reaches(manifest, candidate, begins) {
+            continue;
+        }
+        match candidate.map_or(Ok(()), |checkpoint| check_checkpoint(layout, manifest, checkpoint)) {
+            Err(error @ Error::Damaged(_)) => drop(first_error.get_or_insert(error)),
+            whole => return whole,
+        }
+    }
+    Err(first_error.unwrap_or_else(|| headless(layout, manifest, begins)))
 }
 
-/// The logs begin behind what a checkpoint covers, or there is none.
-fn headless<S: Storage>(layout: &Layout<S>, manifest: &Manifest, surveys: &[&Survey]) -> Error {
-    let newest = manifest.newest();
-    let covered = |survey: &Survey| newest.map_or(Lsn(0), |newest| newest.cores[survey.core.index()].lsn);
-    let survey = surveys.iter().find(|survey| !begins_by(survey, covered(survey))).expect("one does not reach");
+/// Refuses logs of which one begins behind what all checkpoints cover: what
+/// stood between is missing. Reads nothing.
+pub(crate) fn check_begin<S: Storage>(layout: &Layout<S>, manifest: &Manifest, begins: &[Lsn]) -> Result<()> {
+    let mut candidates = manifest.checkpoints.iter().map(Some).chain([None]);
+    if candidates.any(|candidate| reaches(manifest, candidate, begins)) {
+        Ok(())
+    } else {
+        Err(headless(layout, manifest, begins))
+    }
+}
+
+/// Reads the runs of a checkpoint.
+fn check_checkpoint<S: Storage>(layout: &Layout<S>, manifest: &Manifest, checkpoint: &Checkpoint) -> Result<()> {
+    checkpoint.cores.iter().zip(0..).try_for_each(|(part, core)| {
+        Merge::open(layout, LogIdentity::of(manifest, CoreId(core)), &part.runs)?.for_each(|_| Ok(()))?;
+        Ok(())
+    })
+}
+
+/// Whether logs that begin at `begins` go back to a checkpoint, or to their
+/// beginning if it is none.
+fn reaches(manifest: &Manifest, checkpoint: Option<&Checkpoint>, begins: &[Lsn]) -> bool {
+    match checkpoint {
+        Some(checkpoint) => begins.iter().zip(&checkpoint.cores).all(|(begin, part)| *begin <= part.lsn),
+        // What was released, the user has elsewhere.
+        None if manifest.checkpoints.is_empty() => true,
+        // The whole log has to be there. (One of a later generation begins
+        // with a checkpoint.)
+        None => manifest.generation == 0 && begins.iter().all(|begin| *begin == Lsn(0)),
+    }
+}
+
+/// The logs begin behind what a checkpoint covers.
+fn headless<S: Storage>(layout: &Layout<S>, manifest: &Manifest, begins: &[Lsn]) -> Error {
+    let newest = manifest.newest().expect("without one the logs are all there is");
+    let cores = begins.iter().zip(&newest.cores).zip((0..).map(CoreId));
+    let mut behind = cores.filter(|((begin, part), _)| *begin > &part.lsn);
+    let ((begin, part), core) = behind.next().expect("one does not reach");
     Error::Damaged(Box::new(Damage {
-        core: survey.core,
-        segment: survey.segments.first().map(|span| span.id),
+        core,
+        segment: None,
         offset: 0,
-        lsn: Some(survey.begin()),
+        lsn: Some(*begin),
         verdict: Verdict::Missing,
-        path: layout.core_dir(survey.core),
-        detail: format!(
-            "the log begins at LSN {}, the newest checkpoint covers it up to {}",
-            survey.begin(),
-            covered(survey)
-        ),
+        path: layout.core_dir(core),
+        detail: format!("the log begins at LSN {begin}, the newest checkpoint covers it up to {}", part.lsn),
         loss: "what stood between".into(),
     }))
 }

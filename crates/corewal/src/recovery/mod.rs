@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::options::Options;
 use crate::parallel::for_each_core;
-use crate::planted::Planted;
+use crate::planted::PlantedBug;
 use crate::report::{CoreReport, Cut, RecoveryReport, RolledBack};
 use crate::route::Router;
 use crate::scan::{DeadRanges, LogIdentity, SegmentSpan, Survey, survey};
@@ -41,8 +41,8 @@ use create::logs_in;
 pub(crate) use create::{
     Root, create_dir, create_log, load_manifest, prepare_manifest, replace_manifest, write_manifest,
 };
-pub(crate) use from::replay_from;
-pub(crate) use plan::{Plan, check_claims, check_reach, plan};
+pub(crate) use from::{check_base, check_begin, replay_from};
+pub(crate) use plan::{Plan, check_claims, check_reach, check_root, plan};
 pub(crate) use replay::{Recovered, is_undoable};
 
 /// One core, ready to go on.
@@ -78,7 +78,7 @@ pub(crate) fn open<S: Storage, T: State>(
     options.check()?;
     let clock = Arc::clone(&options.clock);
     let began = clock.now();
-    let mut layout = Layout::new(storage, dir);
+    let mut layout = Layout { planted: options.planted, ..Layout::of(storage, dir)? };
     create::ensure_dir(&layout, options.create)?;
     let lock = Arc::new(lock(&layout)?);
     let (Root { mut manifest, instead }, created) = create::ensure_store(&layout, &options)?;
@@ -97,19 +97,22 @@ pub(crate) fn open<S: Storage, T: State>(
     if let Some(budget) = options.budget {
         options.tuning.fit(budget, manifest.cores)?;
     }
+    let strangers = layout.look_around(manifest.cores)?;
     let cores: Vec<_> = (0..manifest.cores).map(CoreId).collect();
     let found = manifest.clone();
     let identity = |core| LogIdentity::of(&found, core);
 
-    let surveys =
-        for_each_core(options.inline, cores, |core| survey_settled(&layout, identity(core), &*clock, options.planted));
+    let surveys = for_each_core(options.inline, cores, |core| survey_settled(&layout, identity(core), &*clock));
     let surveys: Vec<(Survey, Duration)> = surveys.into_iter().collect::<Result<_>>()?;
     if let Some(damage) = surveys.iter().find_map(|(survey, _)| survey.damage(&layout)) {
         return Err(Error::Damaged(Box::new(damage)));
     }
-    let plan = plan(surveys.iter().map(|(survey, _)| survey), options.recover, options.until, options.planted);
-    check_claims(&layout, surveys.iter().map(|(survey, _)| survey), options.until)?;
+    let plan = plan(surveys.iter().map(|(survey, _)| survey), options.recover, options.until, layout.planted);
+    if !layout.planted.has(PlantedBug::ClaimsIgnored) {
+        check_claims(&layout, surveys.iter().map(|(survey, _)| survey), options.until)?;
+    }
     check_reach(&layout, &manifest, surveys.iter().map(|(survey, _)| survey), plan.complete)?;
+    check_root(&layout, &manifest, instead.as_deref(), surveys.iter().map(|(survey, _)| survey))?;
 
     let all: Vec<&Survey> = surveys.iter().map(|(survey, _)| survey).collect();
     let from = replay_from(&layout, &manifest, &all, plan.keep, options.inline, state, &*clock)?;
@@ -131,6 +134,8 @@ pub(crate) fn open<S: Storage, T: State>(
         notes.push("the manifest was written anew".into());
     }
     clear_others(&layout, &manifest)?;
+    // What has a log's name and is none may have been a remain.
+    let strangers = if strangers.is_empty() { strangers } else { layout.strangers(manifest.cores)? };
     let run_bytes = options.budget.map_or(wanted_run, |budget| budget.run_bytes(wanted_run));
     layout.space = Arc::new(Space::new(options.budget, run_bytes));
     layout.space.count(&layout, &manifest)?;
@@ -153,7 +158,6 @@ pub(crate) fn open<S: Storage, T: State>(
         manifest.clone(),
         logs.collect(),
         run_bytes,
-        options.planted,
     )?;
     let write_path = cores.first().expect("a store has a core").writer.write_path();
     let report = RecoveryReport {
@@ -162,6 +166,7 @@ pub(crate) fn open<S: Storage, T: State>(
         write_path,
         checkpoint: from.checkpoint.map(|index| manifest.checkpoints[index].epoch),
         notes,
+        strangers,
         cores: reports,
         duration: since(&*clock, began),
     };
@@ -191,6 +196,10 @@ pub(crate) fn lock<S: Storage>(layout: &Layout<S>) -> Result<S::Lock> {
     let path = layout.lock();
     match layout.storage.lock(&path) {
         Ok(Some(lock)) => Ok(lock),
+        Ok(None) if layout.planted.has(PlantedBug::LockNotTaken) => {
+            // Of another file, which nobody asks for.
+            lock(&Layout { dir: layout.runs(), ..layout.clone() })
+        }
         Ok(None) => Err(Error::Locked { path }),
         Err(error) => Err(Error::io("lock", &path, error)),
     }
@@ -206,7 +215,6 @@ pub(crate) fn survey_settled<S: Storage>(
     layout: &Layout<S>,
     log: LogIdentity,
     clock: &dyn Clock,
-    planted: Planted,
 ) -> Result<(Survey, Duration)> {
     let began = clock.now();
     // A write that a killed process had under way must not land on what this
@@ -216,7 +224,7 @@ pub(crate) fn survey_settled<S: Storage>(
         layout.storage.quiesce(&path).map_err(|error| Error::io("wait for the writes under way to", &path, error))?;
     }
     let mut found = survey(layout, log, Lsn(u64::MAX))?;
-    if !planted.tail_not_settled() && !settle::settle(layout, log, &found)? {
+    if !layout.planted.has(PlantedBug::TailNotSettled) && !settle::settle(layout, log, &found)? {
         found = survey(layout, log, Lsn(u64::MAX))?;
     }
     Ok((found, since(clock, began)))
@@ -256,7 +264,10 @@ impl<S: Storage> Core<'_, S> {
             epoch: survey.coverage.newest_named(),
             duration: Duration::ZERO,
         };
-        let rollback = (recovered.rolled_back > 0).then(|| (recovered.end, plan.keep_barriers(next_epoch)));
+        let planted = self.layout.planted;
+        let unsaid = planted.has(PlantedBug::RollbackNotWritten);
+        let survey = self.planted_survey(survey, &recovered)?;
+        let rollback = (recovered.rolled_back > 0 && !unsaid).then(|| (recovered.end, plan.keep_barriers(next_epoch)));
         // An epoch that this core ended and another one did not can never be
         // complete any more: all of them go on in a later one.
         let ended = plan.complete;
@@ -276,21 +287,42 @@ impl<S: Storage> Core<'_, S> {
                 spans,
                 active,
                 successor,
-                workshop: Workshop::new(self.layout.clone(), self.log, self.options.planted),
+                workshop: Workshop::new(self.layout.clone(), self.log),
                 crew: Arc::clone(&self.crew),
                 end: survey.end(),
                 start: survey.start,
-                opening: Opening(survey.opening.0 + 1),
+                opening: match survey.opening {
+                    Opening(last @ 1..) if planted.has(PlantedBug::OpeningNumberNotRaised) => Opening(last),
+                    Opening(last) => Opening(last + 1),
+                },
                 epoch: next_epoch,
                 coverage: survey.coverage,
-                sequence: survey.sequence,
+                sequence: if planted.has(PlantedBug::SequenceReused) {
+                    corewal_format::Sequence(survey.sequence.0 - recovered.rolled_back)
+                } else {
+                    survey.sequence
+                },
                 timestamp: survey.timestamp,
-                planted: self.options.planted,
                 lock: Arc::clone(&self.lock),
             },
             rollback,
         )?;
         Ok((OpenedCore { writer, state: recovered.state, progress: recovered.progress, ended, dead }, report))
+    }
+
+    /// The end of the log, where a planted bug puts it elsewhere.
+    fn planted_survey<T>(&self, mut survey: Survey, recovered: &Recovered<T>) -> Result<Survey> {
+        let (planted, place) = (self.layout.planted, survey.stop.place);
+        if planted.has(PlantedBug::LsnReused) && recovered.rolled_back > 0 {
+            let up_to = crate::scan::survey(self.layout, self.log, recovered.end)?;
+            if up_to.end() >= recovered.end {
+                (survey.stop, survey.segments, survey.sequence) = (up_to.stop, up_to.segments, up_to.sequence);
+            }
+        }
+        if planted.has(PlantedBug::AppendedBehindTornTail) && survey.evidence.until > place.offset {
+            survey.stop.place.offset = survey.evidence.until.next_multiple_of(BLOCK_LEN as u64);
+        }
+        Ok(survey)
     }
 
     /// Removes what lies behind the end of the log, durably, and opens the
@@ -311,7 +343,8 @@ impl<S: Storage> Core<'_, S> {
         }
         let storage = &self.layout.storage;
         let (path, end) = (self.segment(place.segment), survey.evidence.until);
-        if end > place.offset {
+        let left = [PlantedBug::TornTailNotCut, PlantedBug::OpeningNumberNotRaised];
+        if end > place.offset && !left.into_iter().any(|bug| self.layout.planted.has(bug)) {
             let len = end.next_multiple_of(BLOCK_LEN as u64) - place.offset;
             storage.zero(&active.file, place.offset, len).map_err(|error| Error::io("cut", &path, error))?;
             self.layout.settle(&active.file, place.offset, &path)?;

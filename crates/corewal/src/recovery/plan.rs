@@ -1,12 +1,12 @@
 //! The plan: which epoch to go back to. Pure.
 
-use corewal_format::{Epoch, Manifest};
+use corewal_format::{Epoch, Lsn, Manifest};
 use corewal_io::Storage;
 
 use crate::error::{Damage, Error, Result};
 use crate::layout::Layout;
 use crate::options::Recover;
-use crate::planted::Planted;
+use crate::planted::{Planted, PlantedBug};
 use crate::scan::{Survey, Verdict, newest_common};
 
 /// What counts of a log.
@@ -37,11 +37,12 @@ pub(crate) fn plan<'s>(
     planted: Planted,
 ) -> Plan {
     let mut complete = newest_common(surveys.clone().map(|survey| &survey.coverage), until);
-    if planted.epoch_of_the_fastest_core() {
+    if planted.has(PlantedBug::EpochOfTheFastestCore) {
         complete = surveys.clone().map(|survey| survey.coverage.newest_named()).max().unwrap_or(complete);
     }
     let keep = match recover {
         Recover::CompleteEpoch => Keep::UpToEpoch(complete),
+        Recover::Latest if planted.has(PlantedBug::CommitsIgnored) => Keep::UpToEpoch(Epoch(u64::MAX)),
         Recover::Latest => Keep::UpToLastCommit,
     };
     let current = surveys.map(|survey| survey.epoch).max().unwrap_or(Epoch(1));
@@ -97,6 +98,38 @@ pub(crate) fn check_reach<'s, S: Storage>(
     let short = |survey: &&Survey| survey.coverage.newest_up_to(newest.epoch) < newest.epoch;
     let survey = surveys.find(short).expect("an epoch that all have ended is complete");
     Err(ends_early(layout, survey, &format!("checkpoint {}", newest.number), newest.epoch))
+}
+
+/// Refuses the manifest before the newest if it knows no checkpoint and the
+/// logs have let go of their beginning: what stood there was in a checkpoint
+/// that only the newest named. (Who releases by hand has no manifest before the
+/// newest: it comes with the first checkpoint.)
+pub(crate) fn check_root<'s, S: Storage>(
+    layout: &Layout<S>,
+    manifest: &Manifest,
+    instead: Option<&str>,
+    mut surveys: impl Iterator<Item = &'s Survey>,
+) -> Result<()> {
+    let Some(instead) = instead.filter(|_| manifest.checkpoints.is_empty()) else {
+        return Ok(());
+    };
+    let Some(survey) = surveys.find(|survey| survey.begin() > Lsn(0)) else {
+        return Ok(());
+    };
+    Err(Error::Damaged(Box::new(Damage {
+        core: survey.core,
+        segment: None,
+        offset: 0,
+        lsn: Some(survey.begin()),
+        verdict: Verdict::Missing,
+        path: layout.manifest(),
+        detail: format!(
+            "{instead}; that one names no checkpoint, and the log of core {} begins at LSN {}",
+            survey.core,
+            survey.begin()
+        ),
+        loss: "what stood before, which a checkpoint holds that no manifest names".into(),
+    })))
 }
 
 /// A log ends before an epoch of which `witness` says that it was complete.

@@ -13,6 +13,7 @@ use corewal_io::{OpenMode, ReadPace, Storage};
 use super::verdict::StopClass;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::planted::PlantedBug;
 
 /// Bytes read at once.
 fn chunk_len(pace: ReadPace) -> usize {
@@ -328,13 +329,16 @@ impl<'l, S: Storage> Cursor<'l, S> {
                 return Ok(Step::Stop(stop));
             }
         }
+        if self.layout.planted.has(PlantedBug::ZeroFrameAccepted) {
+            self.planted_skip()?;
+        }
         let place = self.place;
         let stop = |reason| Ok(Step::Stop(Stop { place, reason }));
         let len = match self.measure()? {
             Ok(len) => len,
             Err(reason) => return stop(reason),
         };
-        let seed = self.identity().checksum_seed();
+        let seed = self.layout.checksum_seed(&self.identity());
         let window = self.window.as_mut().expect("entered above");
         let bytes = window.at(self.layout, place.offset, len)?;
         let frame = match Frame::decode(bytes, seed, place.lsn()) {
@@ -361,6 +365,20 @@ impl<'l, S: Storage> Cursor<'l, S> {
             }
         }
         Ok(Step::Frame(frame, place))
+    }
+
+    /// What a planted bug comes to: zeroed blocks before a frame are passed over.
+    fn planted_skip(&mut self) -> Result<()> {
+        let before = self.place.offset;
+        let mut measured = self.measure()?;
+        while matches!(measured, Err(StopReason::Frame(FrameError::Zeroed))) {
+            self.place.offset += BLOCK_LEN as u64;
+            measured = self.measure()?;
+        }
+        if measured.is_err() {
+            self.place.offset = before;
+        }
+        Ok(())
     }
 
     fn follow(place: &mut Place, join: &mut Join, frame: &Frame<'_>) {

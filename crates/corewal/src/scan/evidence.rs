@@ -52,9 +52,12 @@ pub(crate) fn search<S: Storage>(
         len = window.len(layout)?;
         evidence.until = search_segment(layout, window, identity, recycled, place.offset, &mut evidence)?;
     }
+    // Where the file of the segment looked at last ends: the base of the next.
+    let mut behind = (place.segment, place.base_lsn.0.saturating_add(block_align_len(len)));
     for &segment in later {
         let Some(mut window) = Window::open(layout, log.core, segment, Vec::new())? else { continue };
         let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+        let file_len = block_align_len(window.len(layout)?);
         // A file without room for a frame never got further than its creation,
         // whatever it says it is.
         if window.at(layout, BLOCK_LEN as u64, 1)?.is_empty() {
@@ -76,6 +79,7 @@ pub(crate) fn search<S: Storage>(
                     evidence.worst(Behind::CutShort, place.segment, detail);
                 }
                 search_segment(layout, window, found, recycled, BLOCK_LEN as u64, &mut evidence)?;
+                behind = (segment, found.base_lsn.0.saturating_add(file_len));
                 if evidence.bytes == before {
                     evidence.ready.push(SegmentSpan {
                         id: segment,
@@ -93,12 +97,24 @@ pub(crate) fn search<S: Storage>(
                 );
             }
             Err(error @ SegmentError::Version { .. }) => evidence.worst(Behind::Newer, segment, error.to_string()),
-            // Nothing was ever acknowledged in it that the log in front of it
-            // or another frame does not prove.
-            Err(_) => evidence.leftover(0),
+            // One misdirected write can take a seal and the header behind it:
+            // frames that match where the segment has to stand are evidence.
+            Err(_) => {
+                evidence.leftover(0);
+                if segment == behind.0.next() {
+                    let identity = identity(segment, Lsn(behind.1));
+                    search_segment(layout, window, identity, true, BLOCK_LEN as u64, &mut evidence)?;
+                    behind = (segment, behind.1.saturating_add(file_len));
+                }
+            }
         }
     }
     Ok(evidence)
+}
+
+/// A file's length in whole blocks, as its segment counts it.
+fn block_align_len(len: u64) -> u64 {
+    len.checked_next_multiple_of(BLOCK_LEN as u64).unwrap_or(len)
 }
 
 impl Evidence {
@@ -131,7 +147,7 @@ fn search_segment<S: Storage>(
     from: u64,
     evidence: &mut Evidence,
 ) -> Result<u64> {
-    let seed = identity.checksum_seed();
+    let seed = layout.checksum_seed(&identity);
     let (mut offset, mut until) = (from, from);
     // Frames of a log do not overlap, so checking them costs no more than the
     // file is long. Hostile bytes could claim a long frame in every block;

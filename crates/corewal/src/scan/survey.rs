@@ -14,6 +14,7 @@ use super::evidence::{self, Evidence};
 use super::verdict::{Verdict, verdict};
 use crate::error::{Damage, Result};
 use crate::layout::Layout;
+use crate::planted::PlantedBug;
 
 /// A segment of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,7 +374,8 @@ impl Survey {
             self.evidence = evidence::search(layout, log, self.stop.place, &self.later)?;
         }
         let proven = self.proven.max(self.evidence.proven);
-        self.verdict = verdict(self.stop.reason.class(), proven > self.end(), self.evidence.behind);
+        let ignored = layout.planted.has(PlantedBug::ProofsIgnored);
+        self.verdict = verdict(self.stop.reason.class(), proven > self.end() && !ignored, self.evidence.behind);
         if self.verdict.opens() && !self.begins_where_it_says() {
             self.verdict = Verdict::Missing;
         }

@@ -10,6 +10,7 @@ use super::building::{Building, FrameParts};
 use super::{Look, NOTES_MAX, NextFrame, Writer};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
+use crate::planted::PlantedBug;
 
 /// The most that is kept at the end of a log's last segment, in bytes.
 const KEPT_MAX: u64 = 256 << 10;
@@ -279,7 +280,9 @@ impl<S: Storage> Writer<S> {
         let len = building.padded_len();
         let end = self.next.lsn.plus(len as u64);
         // The clock may step back; what is recorded does not.
-        self.timestamp = self.timestamp.max(self.clock.now());
+        let now = self.clock.now();
+        let by_clock = self.layout.planted.has(PlantedBug::OrderByClock);
+        self.timestamp = if by_clock { now } else { self.timestamp.max(now) };
         let parts =
             FrameParts { durable_lsn: self.ledger.durable(), timestamp: self.timestamp, opening: self.opening, sealed };
         let identity = SegmentIdentity {
@@ -288,7 +291,7 @@ impl<S: Storage> Writer<S> {
             segment: self.next.segment,
             base_lsn: self.next.base_lsn,
         };
-        let (finished, rest) = building.finish(parts, identity.checksum_seed());
+        let (finished, rest) = building.finish(parts, self.planted(), self.layout.checksum_seed(&identity));
         self.finished.push_back(finished);
         if let Some(rest) = rest {
             self.pool.keep_rest(rest, len);

@@ -6,6 +6,8 @@ use corewal_format::{
 };
 use corewal_io::AlignedBuf;
 
+use crate::planted::{Planted, PlantedBug};
+
 /// A frame that still takes records.
 #[derive(Debug)]
 pub(crate) struct Building {
@@ -69,11 +71,13 @@ impl Building {
     /// Zeroes the padding, so that no byte of a buffer's earlier use reaches
     /// the disk, fills the header in and computes the checksum. Gives back what
     /// the frame leaves of its buffer.
-    pub(crate) fn finish(mut self, fields: FrameParts, seed: u32) -> (Finished, Option<AlignedBuf>) {
+    pub(crate) fn finish(mut self, fields: FrameParts, planted: Planted, seed: u32) -> (Finished, Option<AlignedBuf>) {
         assert!(self.records > 0, "an empty frame is never written");
         let padded = self.padded_len();
         let bytes = self.buffer.as_mut_slice();
-        bytes[self.len..padded].fill(0);
+        if !planted.has(PlantedBug::PaddingNotZeroed) {
+            bytes[self.len..padded].fill(0);
+        }
         let FrameParts { durable_lsn, timestamp, opening, sealed } = fields;
         let fields = FrameFields {
             lsn: self.lsn,

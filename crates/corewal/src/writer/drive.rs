@@ -9,6 +9,7 @@ use super::group::Look;
 use super::ledger::Role;
 use super::{Destination, Writer};
 use crate::error::Result;
+use crate::planted::PlantedBug;
 
 impl<S: Storage> Writer<S> {
     /// Hands everything appended to the backend and returns without waiting
@@ -51,7 +52,7 @@ impl<S: Storage> Writer<S> {
     fn submit_frame(&mut self, frame: Finished, data_sync: bool) -> Result<()> {
         let (operation, destination) = self.write_of(frame, data_sync);
         match self.io.submit(operation) {
-            Ok(token) => self.note_submitted(token, destination),
+            Ok(token) => self.note_submitted(self.planted_token(token), destination),
             Err(error) => return Err(self.latch("submit a write", &error)),
         }
         Ok(())
@@ -80,7 +81,7 @@ impl<S: Storage> Writer<S> {
         let (operation, destination) = self.write_of(frame, true);
         match self.io.perform(operation) {
             Ok(completion) => {
-                self.note_submitted(completion.token, destination);
+                self.note_submitted(self.planted_token(completion.token), destination);
                 self.take(completion)
             }
             Err(error) => Err(self.latch("submit a write", &error)),
@@ -183,20 +184,30 @@ impl<S: Storage> Writer<S> {
 
     fn take(&mut self, completion: Completion) -> Result<()> {
         let Completion { token, result, buffer } = completion;
-        match self.ledger.role(token) {
-            Role::Unknown => {
-                let error = std::io::Error::other(format!("a completion for {token:?}, which is not in flight"));
-                Err(self.latch("match a completion", &error))
-            }
+        let token = self.planted_token(token);
+        // A write gives a buffer back and a sync has none: a backend that took
+        // one for the other shows by that.
+        let mixed_up = |what| Err(std::io::Error::other(format!("a completion for {token:?}, {what}")));
+        let role = match self.ledger.role(token) {
+            Role::Unknown => mixed_up("which is not in flight"),
+            Role::Sync if buffer.is_some() => mixed_up("a sync, with a write's buffer"),
+            Role::Write if buffer.is_none() && result.is_ok() => mixed_up("a write, without its buffer"),
+            role => Ok(role),
+        };
+        match role.map_err(|error| self.latch("match a completion", &error))? {
+            Role::Unknown => unreachable!("mixed up"),
             Role::Write => self.take_write(token, result, buffer),
-            Role::Sync => match result {
-                Ok(_) => {
+            Role::Sync => match result.or_else(|error| self.planted_sync_again(error)) {
+                Err(error) if !self.layout.planted.has(PlantedBug::SyncResultIgnored) => {
+                    Err(self.latch("sync", &error))
+                }
+                _ => {
                     if self.latched.is_none() && self.ledger.sync_completed(token).is_some() {
+                        self.planted_early(PlantedBug::SyncCoversLaterWrites);
                         self.durable_moved();
                     }
                     Ok(())
                 }
-                Err(error) => Err(self.latch("sync", &error)),
             },
         }
     }
@@ -205,7 +216,9 @@ impl<S: Storage> Writer<S> {
         let at = self.destinations.iter().position(|destination| destination.token == token);
         let mut destination = self.destinations.swap_remove(at.expect("every write in flight has a destination"));
         let written = match result {
+            Ok(_) if self.layout.planted.has(PlantedBug::ShortWriteIgnored) => destination.len - destination.written,
             Ok(written) => written,
+            Err(_) if self.layout.planted.has(PlantedBug::WriteResultIgnored) => destination.len - destination.written,
             Err(error) => return Err(self.latch("write", &error)),
         };
         // Only whole blocks count: the rest of a short write starts aligned.
@@ -225,6 +238,9 @@ impl<S: Storage> Writer<S> {
         if self.ledger.durable() > before {
             self.durable_moved();
         }
+        if self.layout.planted.has(PlantedBug::TicketsGrantedEarly) {
+            self.publisher.advance(self.ledger.written());
+        }
         Ok(())
     }
 
@@ -237,6 +253,7 @@ impl<S: Storage> Writer<S> {
             data_sync: destination.data_sync,
         };
         let token = self.io.submit(operation).map_err(|error| self.latch("submit the rest of a write", &error))?;
+        let token = self.planted_token(token);
         self.ledger.write_resubmitted(destination.token, token);
         destination.token = token;
         self.destinations.push(destination);
@@ -262,23 +279,38 @@ impl<S: Storage> Writer<S> {
         let mut tokens = Vec::with_capacity(files.len());
         for file in files {
             match self.io.submit(Operation::Sync { file }) {
-                Ok(token) => tokens.push(token),
+                Ok(token) => tokens.push(self.planted_token(token)),
                 Err(error) => return Err(self.latch("submit a sync", &error)),
             }
         }
         self.ledger.sync_submitted(tokens);
-        if self.planted.sync_acknowledged_early() {
-            self.planted_early_acknowledgement();
+        if self.planted_early(PlantedBug::SyncAcknowledgedEarly) {
+            self.durable_moved();
         }
         Ok(true)
     }
 
-    #[cfg(feature = "planted-bugs")]
-    fn planted_early_acknowledgement(&mut self) {
-        self.ledger.acknowledge_early();
-        self.durable_moved();
+    /// Takes all that is written for durable, if that is the planted bug.
+    fn planted_early(&mut self, bug: PlantedBug) -> bool {
+        let planted = self.layout.planted.has(bug);
+        if planted {
+            self.ledger.planted_all_durable();
+        }
+        planted
     }
 
-    #[cfg(not(feature = "planted-bugs"))]
-    fn planted_early_acknowledgement(&mut self) {}
+    /// Tries a sync again that failed, if that is the planted bug.
+    fn planted_sync_again(&self, error: std::io::Error) -> std::io::Result<usize> {
+        if !self.layout.planted.has(PlantedBug::SyncRetriedAfterFailure) {
+            return Err(error);
+        }
+        let (from, to) = (self.ledger.durable(), self.ledger.written());
+        self.files.touched(from, to).try_for_each(|file| self.layout.storage.settle(file, 0))?;
+        Ok(0)
+    }
+
+    /// What an operation in flight is known by: its token.
+    fn planted_token(&self, token: Token) -> Token {
+        if self.layout.planted.has(PlantedBug::TokenCollision) { Token(token.0 / 2) } else { token }
+    }
 }

@@ -338,7 +338,6 @@ mod tests {
 
     use super::*;
     use crate::layout::Layout;
-    use crate::planted::Planted;
     use crate::scan::LogIdentity;
 
     #[test]
@@ -359,7 +358,7 @@ mod tests {
         let layout = Layout::new(SimStorage::default(), std::path::Path::new("/db"));
         let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
         let want = Want::exactly(SegmentId(1), Lsn(4096), 8192);
-        let mut supply = Supply::new(crew, Workshop::new(layout, log, Planted::default()), None, want);
+        let mut supply = Supply::new(crew, Workshop::new(layout, log), None, want);
         let began = Instant::now();
         assert!(supply.ready(8192).unwrap().is_none());
         supply.flush();

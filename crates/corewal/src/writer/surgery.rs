@@ -7,6 +7,7 @@ use corewal_io::Storage;
 
 use super::Writer;
 use crate::error::{Error, Result};
+use crate::planted::PlantedBug;
 use crate::scan::{Cursor, Step, survey};
 
 /// A release that stands in the log and is not durable yet.
@@ -125,7 +126,9 @@ impl<S: Storage> Writer<S> {
 
     fn release_to(&mut self, to: Lsn, count: usize) -> Result<()> {
         self.waiting(|writer| writer.push_release(to, count))?;
-        self.sync()?;
+        if !self.layout.planted.has(PlantedBug::ReleasedBeforeRecord) {
+            self.sync()?;
+        }
         self.give_back(to, count);
         Ok(())
     }
@@ -189,6 +192,7 @@ impl<S: Storage> Writer<S> {
                 self.supply.complaint()?;
                 let to = self.files.spans()[count].base_lsn;
                 match self.push_release(to, count) {
+                    Ok(()) if self.layout.planted.has(PlantedBug::ReleasedBeforeRecord) => self.give_back(to, count),
                     Ok(()) => self.releasing = Some(Releasing { to, count, end: self.appended_lsn() }),
                     Err(error) if error.is_full() => return Ok(()),
                     Err(error) => return Err(error),

@@ -1,5 +1,5 @@
-//! A small store of two cores with three segments each, its files, and what
-//! opening makes of a damaged copy.
+//! A small store of two cores, its files, and what opening makes of a damaged
+//! copy.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,34 +7,41 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corewal::format::{BLOCK_LEN, FRAME_HEADER_LEN, Frame, FrameHeader, SegmentHeader, name};
 use corewal::io::{CrashKind, SimSnapshot, SimStorage};
-use corewal::{Commit, CoreId, Error, Keyed, LogId, Lsn, Opened, Options, Recover, SegmentId};
+use corewal::{Commit, CoreId, Error, Keyed, LogId, Lsn, Opened, Options, Recover, SegmentId, Shard};
 
 pub(crate) const DIR: &str = "/db";
 
-type Store = Opened<Keyed, SimStorage>;
-/// What a store gives back, by core: keys, offset, watermark.
-pub(crate) type Data = Vec<(BTreeMap<Vec<u8>, Vec<u8>>, Option<u64>, Option<i64>)>;
+pub(crate) type Store = Opened<Keyed, SimStorage>;
+/// What a core of a store gives back: keys, offset, watermark.
+pub(crate) type CoreData = (BTreeMap<Vec<u8>, Vec<u8>>, Option<u64>, Option<i64>);
+/// The same, by core.
+pub(crate) type Data = Vec<CoreData>;
 
 /// A store as it stands on its disk, and what is in it.
 pub(crate) struct World {
     pub(crate) disk: SimSnapshot,
     pub(crate) data: Data,
-    pub(crate) recover: Recover,
+    /// How it is opened.
+    pub(crate) options: Options,
 }
 
 /// What opening made of a damaged copy.
 #[derive(Debug)]
 pub(crate) enum Judgement {
     Identical,
+    /// Identical by something older, which the report says.
+    MadeGood,
     Refused(Error),
     /// Other data, and no word of it.
-    Different(#[expect(dead_code, reason = "for the message of a failed test")] Data),
+    Different(Data),
 }
 
 /// How many copies were judged how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) identical: usize,
+    /// Identical by something older, and said so.
+    pub(crate) made_good: usize,
     pub(crate) refused: usize,
     /// The cases nobody was told of.
     pub(crate) different: Vec<String>,
@@ -44,18 +51,21 @@ impl Tally {
     pub(crate) fn count(&mut self, case: impl FnOnce() -> String, judgement: &Judgement) {
         match judgement {
             Judgement::Identical => self.identical += 1,
+            Judgement::MadeGood => self.made_good += 1,
             Judgement::Refused(_) => self.refused += 1,
             Judgement::Different(_) => self.different.push(case()),
         }
     }
 
     pub(crate) fn print(&self, what: &str) {
-        let (identical, refused, different) = (self.identical, self.refused, self.different.len());
-        println!("{what}: {identical} identical, {refused} refused, {different} silently different");
+        let Self { identical, made_good, refused, different } = self;
+        let made_good =
+            if *made_good > 0 { format!(", {made_good} made good by something older") } else { String::new() };
+        println!("{what}: {identical} identical{made_good}, {refused} refused, {} silently different", different.len());
     }
 }
 
-fn options(log_id: u8) -> Options {
+pub(crate) fn options(log_id: u8) -> Options {
     Options::new()
         .cores(2)
         .buffers(2)
@@ -107,7 +117,7 @@ impl World {
         drop(store);
         // What was synced is all there is, so the crash takes nothing.
         let disk = disk.snapshot().crash(CrashKind::Power, 0).snapshot();
-        let world = Self { disk, data, recover };
+        let world = Self { disk, data, options: options(7).recover(recover) };
         for core in 0..2 {
             assert!(world.segments(core).len() >= 3, "several segments: {:?}", world.files());
         }
@@ -119,11 +129,12 @@ impl World {
     pub(crate) fn judge(&self, damage: impl FnOnce(&SimStorage)) -> Judgement {
         let copy = self.copy();
         damage(&copy);
-        match options(7).recover(self.recover).open_on(copy, DIR, |_| Keyed::default()) {
+        match self.options.clone().open_on(copy, DIR, |_| Keyed::default()) {
             Err(error) => Judgement::Refused(error),
             Ok(store) => match data_of(&store) {
-                data if data == self.data => Judgement::Identical,
-                data => Judgement::Different(data),
+                data if data != self.data => Judgement::Different(data),
+                _ if store.report.notes.is_empty() => Judgement::Identical,
+                _ => Judgement::MadeGood,
             },
         }
     }
@@ -143,9 +154,8 @@ impl World {
     pub(crate) fn ready(&self) -> Vec<PathBuf> {
         let disk = self.copy();
         let mut files = disk.files();
-        files.retain(|path| {
-            place_of(path).is_some() && disk.read_file(path).unwrap()[BLOCK_LEN..].iter().all(|&byte| byte == 0)
-        });
+        // What its file held in an earlier life is nothing.
+        files.retain(|path| place_of(path).is_some() && frames_of(&disk.read_file(path).unwrap()).is_empty());
         files
     }
 
@@ -211,10 +221,11 @@ pub(crate) fn frames_of(file: &[u8]) -> Vec<FrameAt> {
     frames
 }
 
-fn data_of(store: &Store) -> Data {
-    let shards = store.shards.iter().map(|shard| {
-        let keys = shard.state().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
-        (keys, shard.offset_u64("input"), shard.watermark())
-    });
-    shards.collect()
+pub(crate) fn data_of(store: &Store) -> Data {
+    store.shards.iter().map(data_of_core).collect()
+}
+
+pub(crate) fn data_of_core(shard: &Shard<Keyed, SimStorage>) -> CoreData {
+    let keys = shard.state().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    (keys, shard.offset_u64("input"), shard.watermark())
 }

@@ -68,3 +68,24 @@ pub(crate) fn manifest_with(text: &str, line: &str) -> String {
         lines.map(|old| if old.starts_with(word) { format!("{line}\n") } else { format!("{old}\n") }).collect();
     format!("{body}crc32c {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
+
+/// A manifest with `number` in the place of its decimal number at `place`,
+/// counted from its beginning, and an intact checksum; `None` if it has not so
+/// many.
+pub(crate) fn manifest_with_number(text: &str, place: usize, number: u64) -> Option<String> {
+    let body = &text[..text.rfind("\ncrc32c").unwrap() + 1];
+    let mut at = 0;
+    let mut seen = 0;
+    for word in body.split_inclusive([' ', '\n']) {
+        let digits = word.trim_end();
+        if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.len() < 21 {
+            if seen == place {
+                let body = format!("{}{number}{}", &body[..at], &body[at + digits.len()..]);
+                return Some(format!("{body}crc32c {:08x}\n", crc32c::crc32c(body.as_bytes())));
+            }
+            seen += 1;
+        }
+        at += word.len();
+    }
+    None
+}

@@ -8,7 +8,9 @@
 //! | `counting` | a disk that counts what is read of it |
 //! | `forge` | bytes that lie with an intact checksum |
 //! | `open` | the attacks |
+//! | `numbers` | each number of a manifest with checkpoints |
 
 mod counting;
 mod forge;
+mod numbers;
 mod open;

@@ -14,9 +14,9 @@ use proptest::sample::{Index, select};
 use super::counting::Counting;
 use super::forge::{FRAME_FIELDS, NUMBERS, SEGMENT_FIELDS, manifest_with, put, sign};
 
-const DIR: &str = "/db";
+pub(crate) const DIR: &str = "/db";
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options::new().cores(2).buffers(2).buffer_bytes(4096).segment_bytes(16_384).log_id(LogId([7; 16])).single_threaded()
 }
 
@@ -43,7 +43,7 @@ fn segments(disk: &SimStorage) -> Vec<PathBuf> {
 
 /// Opens, and holds what it took against bounds: no panic, memory by what is
 /// there and not by what is claimed, reading in proportion to it.
-fn open_within_bounds(disk: &SimStorage) {
+pub(crate) fn open_within_bounds(disk: &SimStorage) {
     let size: u64 = disk.files().iter().map(|path| disk.read_file(path).unwrap().len() as u64).sum();
     let files = disk.files().len() as u64;
     for recover in [Recover::CompleteEpoch, Recover::Latest] {

@@ -87,8 +87,11 @@ pub(super) fn quiesce(file: &File) -> io::Result<()> {
     for _ in 0..PATIENCE {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
-            // Freed when the caller closes it.
-            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(()),
+            // At once, and not by closing: a process that another thread forks
+            // just then has the descriptor too until it calls exec, and would
+            // keep the lock for so long.
+            Ok(()) => return Ok(flock(file, FlockOperation::Unlock)?),
+            Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
@@ -175,4 +178,27 @@ pub(super) fn durable_writes(file: &File) -> bool {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn durable_writes(_file: &File) -> bool {
     false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// An opening failed now and then with `EAGAIN` in a program that starts
+    /// processes beside it. The lock that `quiesce` takes went with the closing
+    /// of its file, and a process just forked has all files of its parent open
+    /// until it calls exec; the descriptor for direct writes then could not be
+    /// marked.
+    #[test]
+    fn waiting_for_earlier_writers_leaves_no_lock_though_the_file_stays_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(&path, b"a").unwrap();
+        let looked_at = File::open(&path).unwrap();
+        let forked = looked_at.try_clone().unwrap();
+        quiesce(&looked_at).unwrap();
+        drop(looked_at);
+        mark_in_use(&File::open(&path).unwrap()).unwrap();
+        drop(forked);
+    }
 }

@@ -1,9 +1,13 @@
 //! Opening files: never through a link, never
 //! anything but a regular file, private when created.
+//!
+//! On Linux neither the file nor the directory it stands in may be a link, also
+//! if one takes its place between two calls (`at.rs`); elsewhere both are looked
+//! at before the opening.
 
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -11,23 +15,10 @@ use crate::OpenMode;
 
 /// Opens a regular file.
 pub(super) fn file(path: &Path, mode: OpenMode) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    match mode {
-        OpenMode::Read => {}
-        OpenMode::ReadWrite => {
-            options.write(true);
-        }
-        // O_EXCL: "if pathname is a symbolic link, then open() fails
-        // regardless of where it points" (open(2)).
-        OpenMode::CreateNew => {
-            options.write(true).create_new(true);
-        }
-    }
     if mode != OpenMode::CreateNew {
         refuse_irregular(path)?;
     }
-    regular(&mut options, path)
+    regular(path, Way::of(mode))
 }
 
 /// Opens the file that carries a lock, creating it empty if it is missing.
@@ -37,22 +28,33 @@ pub(super) fn lock_file(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    regular(&mut options, path)
+    regular(path, Way { write: true, create: true, new: false })
+}
+
+/// How a file is opened; always for reading, too.
+#[derive(Clone, Copy)]
+struct Way {
+    write: bool,
+    create: bool,
+    /// It must not be there. `O_EXCL`: "if pathname is a symbolic link, then
+    /// open() fails regardless of where it points" (open(2)).
+    new: bool,
+}
+
+impl Way {
+    fn of(mode: OpenMode) -> Self {
+        let new = mode == OpenMode::CreateNew;
+        Self { write: mode != OpenMode::Read, create: new, new }
+    }
 }
 
 /// Opens a regular file once more, for direct I/O (`open(2)`, `O_DIRECT`).
 #[cfg(target_os = "linux")]
 pub(super) fn direct(path: &Path, writable: bool) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-
     use rustix::fs::OFlags;
 
-    const FLAGS: i32 = open_flags() | OFlags::DIRECT.bits().cast_signed();
-    let mut options = OpenOptions::new();
-    options.read(true).write(writable).custom_flags(FLAGS);
-    let file = options.open(path)?;
+    let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+    let file = super::at::Entry::at(path)?.open(access | OFlags::DIRECT)?;
     if !file.metadata()?.file_type().is_file() {
         return Err(irregular());
     }
@@ -74,10 +76,35 @@ fn let_it_wait(file: &File) -> io::Result<()> {
 
 /// Opens with the flags that keep links out even when one takes the path's
 /// place between a check and this call, and looks at what was opened.
-fn regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    harden(options);
-    let file = options.open(path)?;
+fn regular(path: &Path, way: Way) -> io::Result<File> {
+    let file = open(path, way)?;
     if file.metadata()?.file_type().is_file() { Ok(file) } else { Err(irregular()) }
+}
+
+#[cfg(target_os = "linux")]
+fn open(path: &Path, way: Way) -> io::Result<File> {
+    use rustix::fs::OFlags;
+
+    let mut flags = if way.write { OFlags::RDWR } else { OFlags::RDONLY };
+    flags.set(OFlags::CREATE, way.create);
+    flags.set(OFlags::EXCL, way.new);
+    super::at::Entry::at(path)?.open(flags)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open(path: &Path, way: Way) -> io::Result<File> {
+    refuse_linked_dir(super::parent(path))?;
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(way.write).create(way.create).create_new(way.new).truncate(false);
+    harden(&mut options);
+    options.open(path)
+}
+
+/// Where a directory can't be held open while its entries are: refuses one that
+/// is a link at this moment.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn refuse_linked_dir(dir: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(dir)?.file_type().is_dir() { Ok(()) } else { Err(super::no_directory(dir)) }
 }
 
 /// Refuses a path at which there is something else than a regular file. It
@@ -92,40 +119,21 @@ fn irregular() -> io::Error {
 
 /// Mode 0600 for what is created (less the umask, `open(2)`), no following of
 /// a link, no waiting for the other end of a pipe.
-#[cfg(unix)]
-fn harden(options: &mut OpenOptions) {
+#[cfg(all(unix, not(target_os = "linux")))]
+fn harden(options: &mut fs::OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt;
 
-    const FLAGS: i32 = open_flags();
+    /// `O_NOFOLLOW` and `O_NONBLOCK` of Darwin's `<fcntl.h>`. The numbers differ
+    /// from system to system; where they are not known the check before the
+    /// opening is the guard.
+    const FLAGS: i32 = if cfg!(target_vendor = "apple") { 0x0100 | 0x0004 } else { 0 };
     options.mode(0o600).custom_flags(FLAGS);
-}
-
-#[cfg(target_os = "linux")]
-const fn open_flags() -> i32 {
-    use rustix::fs::OFlags;
-
-    let bits = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits();
-    assert!(bits <= i32::MAX as u32);
-    bits.cast_signed()
-}
-
-/// `O_NOFOLLOW` and `O_NONBLOCK` of Darwin's `<fcntl.h>`.
-#[cfg(target_vendor = "apple")]
-const fn open_flags() -> i32 {
-    0x0100 | 0x0004
-}
-
-/// The numbers differ from system to system; the check before the opening is
-/// the guard.
-#[cfg(all(unix, not(target_os = "linux"), not(target_vendor = "apple")))]
-const fn open_flags() -> i32 {
-    0
 }
 
 /// `FILE_FLAG_OPEN_REPARSE_POINT` (`CreateFileW`): opens a link itself, which
 /// then is not a regular file.
 #[cfg(windows)]
-fn harden(options: &mut OpenOptions) {
+fn harden(options: &mut fs::OpenOptions) {
     use std::os::windows::fs::OpenOptionsExt;
 
     options.custom_flags(0x0020_0000);
@@ -143,11 +151,14 @@ pub(super) fn create_dir(path: &Path) -> io::Result<()> {
 /// Makes a directory's entries durable, where the platform can
 /// (`fsync(2)`); elsewhere only checks that it is there.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.file_type().is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
+    #[cfg(target_os = "linux")]
+    File::from(super::at::dir(path, rustix::fs::OFlags::RDONLY)?).sync_all()?;
+    #[cfg(not(target_os = "linux"))]
+    {
+        refuse_linked_dir(path)?;
+        #[cfg(unix)]
+        File::open(path)?.sync_all()?;
     }
-    #[cfg(unix)]
-    File::open(path)?.sync_all()?;
     Ok(())
 }
 

@@ -2,17 +2,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::backend::Choice;
 use super::direct::{self, Direct};
-use super::{Backend, FileIo, FileLock, OsFile, lock, open};
-use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, ReadPace, Storage, WritePath, write};
+use super::{Backend, FileIo, FileLock, OsFile, lock, names, open};
+use crate::{AlignedBuf, DirEntry, OpenMode, ReadPace, Storage, WritePath, write};
 
 /// The file system of the operating system.
 ///
@@ -22,8 +22,10 @@ use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, ReadPace, Storage, WriteP
 /// calls.
 ///
 /// What it creates is private: files have mode 0600 and directories 0700 on
-/// Unix. Links are never followed at the end of a path. Errors are the
-/// system's own ([`io::Error::raw_os_error`]) and do not name the path; the
+/// Unix. Links are followed neither at the end of a path nor right before it:
+/// the directory that a file stands in must not be one. (What lies above that
+/// is the caller's: [`Storage::resolve`] gives a path without links.) Errors are
+/// the system's own ([`io::Error::raw_os_error`]) and do not name the path; the
 /// caller knows it.
 ///
 /// Limits by platform: Windows cannot sync a directory, so
@@ -185,22 +187,7 @@ impl Storage for FileStorage {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            // Does not follow links: a link is a link here.
-            let kind = entry.file_type()?;
-            entries.push(DirEntry {
-                name: entry.file_name().to_string_lossy().into_owned(),
-                kind: if kind.is_file() {
-                    EntryKind::File
-                } else if kind.is_dir() {
-                    EntryKind::Directory
-                } else {
-                    EntryKind::Other
-                },
-            });
-        }
+        let mut entries = names::list(dir)?;
         entries.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(entries)
     }
@@ -210,14 +197,15 @@ impl Storage for FileStorage {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if fs::symlink_metadata(from)?.file_type().is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        fs::rename(from, to)
+        names::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        names::remove(path)
+    }
+
+    fn resolve(&self, dir: &Path) -> io::Result<PathBuf> {
+        names::resolve(dir)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -32,6 +32,11 @@ impl Content {
         self.len
     }
 
+    /// Whether both are clones of one, neither of them changed since.
+    pub(super) fn is_shared_with(&self, other: &Self) -> bool {
+        self.len == other.len && Arc::ptr_eq(&self.blocks, &other.blocks)
+    }
+
     /// Reads at `offset` up to the end of the file.
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> usize {
         let rest = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);

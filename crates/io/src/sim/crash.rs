@@ -6,10 +6,10 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use super::content::Content;
-use super::directory::{Directory, EntryChange, put};
 use super::disk::{Disk, InFlight, Node, NodeId};
 use super::fate::{self, Fate, Plan};
 use super::file::{ChangeKind, FileNode, SECTOR};
+use super::names::Names;
 
 /// What ends the life of a simulated process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,50 +44,34 @@ pub(super) fn process(disk: &Disk, sync_lies: bool, rng: &mut Rng) -> Disk {
             1 => sectors,
             _ => rng.usize(0..=sectors),
         };
-        if kept == 0 {
-            continue;
-        }
-        let bytes: Arc<[u8]> = bytes[..kept * SECTOR].into();
-        if data_sync && !sync_lies && kept == sectors && rng.bool() {
-            disk.file_mut(node).write_durably(offset, &bytes);
-        } else {
-            let sequence = disk.next_sequence();
-            let kind = ChangeKind::Write { offset, bytes };
-            disk.file_mut(node).change(sequence, kind);
-        }
+        let durably = kept == sectors && kept > 0 && data_sync && !sync_lies && rng.bool();
+        land(&mut disk, node, offset, &bytes[..kept * SECTOR], durably);
     }
     assert!(disk.in_flight.is_empty());
     disk.collect(&BTreeSet::new());
     disk
 }
 
+/// What the killed process had in flight reaches the cache, or the medium too.
+pub(super) fn land(disk: &mut Disk, node: NodeId, offset: u64, bytes: &[u8], durably: bool) {
+    if bytes.is_empty() {
+        return;
+    }
+    if durably {
+        disk.file_mut(node).write_durably(offset, bytes);
+    } else {
+        let sequence = disk.next_sequence();
+        let kind = ChangeKind::Write { offset, bytes: bytes.into() };
+        disk.file_mut(node).change(sequence, kind);
+    }
+}
+
 /// The disk after the power was cut.
 pub(super) fn power(disk: &Disk, sync_lies: bool, rng: &mut Rng) -> Disk {
     let mut disk = disk.clone();
     finish_some_syncs(&mut disk, sync_lies, rng);
-    let flights = std::mem::take(&mut disk.in_flight);
-    let mut writes: BTreeMap<NodeId, Vec<ChangeKind>> = BTreeMap::new();
-    for flight in flights.into_values() {
-        if let InFlight::Write { node, offset, bytes, .. } = flight {
-            let kind = ChangeKind::Write { offset, bytes };
-            writes.entry(node).or_default().push(kind);
-        }
-    }
-    for (node, flying) in &mut writes {
-        rng.shuffle(flying);
-        let file = disk.file(*node);
-        let pending = file.pending.iter().map(|change| change.kind.clone());
-        let all = pending.chain(flying.drain(..)).collect();
-        *flying = all;
-    }
-    for (id, node) in &disk.nodes {
-        if let Node::File(file) = node
-            && !file.pending.is_empty()
-        {
-            let pending = || file.pending.iter().map(|change| change.kind.clone());
-            writes.entry(*id).or_insert_with(|| pending().collect());
-        }
-    }
+    let writes = undecided(&disk, |flying| rng.shuffle(flying));
+    disk.in_flight.clear();
     lose_content(&mut disk, &writes, rng);
     lose_entries(&mut disk, rng);
     disk.collect(&BTreeSet::new());
@@ -106,9 +90,38 @@ fn finish_some_syncs(disk: &mut Disk, sync_lies: bool, rng: &mut Rng) {
     }
 }
 
+/// By file, the changes of which a power cut decides: those that completed and
+/// were not synced, in their order, and behind them those in flight, in the
+/// order that `shuffle` gives them.
+pub(super) fn undecided(disk: &Disk, mut shuffle: impl FnMut(&mut [ChangeKind])) -> BTreeMap<NodeId, Vec<ChangeKind>> {
+    let mut changes: BTreeMap<NodeId, Vec<ChangeKind>> = BTreeMap::new();
+    for flight in disk.in_flight.values() {
+        if let InFlight::Write { node, offset, bytes, .. } = flight {
+            let kind = ChangeKind::Write { offset: *offset, bytes: Arc::clone(bytes) };
+            changes.entry(*node).or_default().push(kind);
+        }
+    }
+    for (node, flying) in &mut changes {
+        shuffle(flying);
+        let pending = disk.file(*node).pending.iter().map(|change| change.kind.clone());
+        *flying = pending.chain(flying.drain(..)).collect();
+    }
+    for (id, node) in &disk.nodes {
+        if let Node::File(file) = node
+            && !file.pending.is_empty()
+        {
+            let pending = || file.pending.iter().map(|change| change.kind.clone());
+            changes.entry(*id).or_insert_with(|| pending().collect());
+        }
+    }
+    changes
+}
+
 /// What lies in a sector that a file has but that was never written there.
-enum Hole {
+#[derive(Clone, Debug)]
+pub(super) enum Hole {
     Zeros,
+    Ones,
     Random,
     /// The bytes that some other file has at the same place: blocks are used
     /// again.
@@ -130,15 +143,17 @@ impl Hole {
                 }
                 Self::Stale(files[rng.usize(0..files.len())].cache.clone())
             }
+            2 => Self::Ones,
             _ => Self::Zeros,
         }
     }
 
-    fn fill(&self, content: &mut Content, start: u64, end: u64, rng: &mut Rng) {
+    pub(super) fn fill(&self, content: &mut Content, start: u64, end: u64, rng: &mut Rng) {
         assert!(start < end && end - start <= SECTOR as u64);
         let len = usize::try_from(end - start).expect("a sector at most");
         match self {
             Self::Zeros => {}
+            Self::Ones => content.write(start, &vec![0xff; len]),
             Self::Random => content.write(start, &fate::garbage(len, rng)),
             Self::Stale(other) => {
                 let mut bytes = vec![0; len];
@@ -173,16 +188,36 @@ fn lose_content(disk: &mut Disk, writes: &BTreeMap<NodeId, Vec<ChangeKind>>, rng
         if !whole {
             plan = Plan::pick(units(changes), rng);
         }
-        let file = disk.file(id);
-        let content =
-            if changes.is_empty() { file.durable.clone() } else { surviving(file, changes, &mut plan, &hole, rng) };
+        let durable = &disk.file(id).durable;
+        let content = if changes.is_empty() {
+            durable.clone()
+        } else {
+            surviving(durable, changes, &mut Chance { plan: &mut plan, hole: &hole, rng })
+        };
         *disk.file_mut(id) = FileNode::settled(content);
     }
 }
 
+/// Decides what becomes of each thing of one file that was not durable, in
+/// their order.
+pub(super) trait Decide {
+    /// What a sector holds, or `None` if the write never got there.
+    fn sector(&mut self, position: u64, old: &[u8], new: &[u8]) -> Option<Vec<u8>>;
+
+    /// Whether a change of the length survives.
+    fn keeps_length(&mut self) -> bool;
+
+    /// The length: `least` is what the medium had, `kept` what the surviving
+    /// sectors need, `most` what readers saw.
+    fn length(&mut self, least: u64, kept: u64, most: u64) -> u64;
+
+    /// Fills a part of the file that was never written.
+    fn hole(&mut self, content: &mut Content, start: u64, end: u64);
+}
+
 /// What is left of one file: `changes` are those that were not durable.
-fn surviving(file: &FileNode, changes: &[ChangeKind], plan: &mut Plan, hole: &Hole, rng: &mut Rng) -> Content {
-    let mut content = file.durable.clone();
+pub(super) fn surviving(durable: &Content, changes: &[ChangeKind], decide: &mut impl Decide) -> Content {
+    let mut content = durable.clone();
     let mut least = content.len();
     let mut most = content.len();
     let mut written = BTreeSet::new();
@@ -193,46 +228,76 @@ fn surviving(file: &FileNode, changes: &[ChangeKind], plan: &mut Plan, hole: &Ho
                 most = most.max(offset + bytes.len() as u64);
                 for (number, new) in bytes.chunks(SECTOR).enumerate() {
                     let position = offset + (number * SECTOR) as u64;
-                    let fate = plan.next(rng);
-                    if fate == Fate::Lost {
-                        if position >= file.durable.len() && !written.contains(&position) {
+                    let mut old = [0; SECTOR];
+                    let old = &mut old[..new.len()];
+                    content.read(position, old);
+                    let Some(found) = decide.sector(position, old, new) else {
+                        if position >= durable.len() && !written.contains(&position) {
                             never_written.insert(position);
                         }
                         continue;
-                    }
-                    let mut old = vec![0; new.len()];
-                    content.read(position, &mut old);
-                    content.write(position, &fate::sector(fate, &old, new, rng));
+                    };
+                    content.write(position, &found);
                     written.insert(position);
                     never_written.remove(&position);
                 }
             }
             ChangeKind::Grow(len) => {
                 most = most.max(*len);
-                if plan.keeps_length(rng) {
+                if decide.keeps_length() {
                     content.grow(*len);
                 }
             }
             ChangeKind::Cut(len) => {
                 most = most.min(*len);
-                if plan.keeps_length(rng) {
+                if decide.keeps_length() {
                     content.cut(*len);
                     least = least.min(*len);
                 }
             }
         }
     }
-    let len = plan.length(least, content.len(), most, rng);
+    let len = decide.length(least, content.len(), most);
     content.cut(len);
     content.grow(len);
     for start in never_written {
         let end = (start + SECTOR as u64).min(len);
-        if start < end && rng.bool() {
-            hole.fill(&mut content, start, end, rng);
+        if start < end {
+            decide.hole(&mut content, start, end);
         }
     }
     assert_eq!(content.len(), len);
     content
+}
+
+/// Chance decides.
+struct Chance<'c> {
+    plan: &'c mut Plan,
+    hole: &'c Hole,
+    rng: &'c mut Rng,
+}
+
+impl Decide for Chance<'_> {
+    fn sector(&mut self, _position: u64, old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+        match self.plan.next(self.rng) {
+            Fate::Lost => None,
+            fate => Some(fate::sector(fate, old, new, self.rng)),
+        }
+    }
+
+    fn keeps_length(&mut self) -> bool {
+        self.plan.keeps_length(self.rng)
+    }
+
+    fn length(&mut self, least: u64, kept: u64, most: u64) -> u64 {
+        self.plan.length(least, kept, most, self.rng)
+    }
+
+    fn hole(&mut self, content: &mut Content, start: u64, end: u64) {
+        if self.rng.bool() {
+            self.hole.fill(content, start, end, self.rng);
+        }
+    }
 }
 
 /// Which of the pending changes of entries survive.
@@ -245,9 +310,7 @@ enum EntryPlan {
     Each,
 }
 
-/// Decides what every name leads to. For each name the changes up to some
-/// point survive. A rename's old name goes only if the new one came, so that a
-/// file never loses both.
+/// Decides what every name leads to.
 fn lose_entries(disk: &mut Disk, rng: &mut Rng) {
     let plan = match rng.u8(0..4) {
         0 => EntryPlan::Lost,
@@ -255,71 +318,13 @@ fn lose_entries(disk: &mut Disk, rng: &mut Rng) {
         2 => EntryPlan::Upto(rng.u64(0..=disk.sequence)),
         _ => EntryPlan::Each,
     };
-    let mut names: BTreeMap<(NodeId, String), Kept> = BTreeMap::new();
-    for (id, directory) in directories(disk) {
-        for change in &directory.pending {
-            let key = (id, change.name.clone());
-            let kept = names.entry(key).or_default();
-            kept.changes.push(change.clone());
-        }
-    }
-    for kept in names.values_mut() {
-        kept.count = match plan {
-            EntryPlan::Lost => 0,
-            EntryPlan::Kept => kept.changes.len(),
-            EntryPlan::Upto(last) => kept.changes.partition_point(|one| one.sequence <= last),
-            EntryPlan::Each => rng.usize(0..=kept.changes.len()),
-        };
-    }
-    while let Some((key, count)) = unmet(&names) {
-        let kept = names.get_mut(&key).expect("it was just found there");
-        assert!(count < kept.count, "every round takes a change away");
-        kept.count = count;
-    }
-    for ((id, name), kept) in names {
-        for change in &kept.changes[..kept.count] {
-            put(&mut disk.directory_mut(id).durable, &name, change.entry);
-        }
-    }
-    let ids: Vec<NodeId> = directories(disk).map(|(id, _)| id).collect();
-    for id in ids {
-        let directory = disk.directory_mut(id);
-        directory.pending.clear();
-        directory.cache = directory.durable.clone();
-    }
-}
-
-/// The pending changes of one name and how many of them survive.
-#[derive(Default)]
-struct Kept {
-    changes: Vec<EntryChange>,
-    count: usize,
-}
-
-/// A name that keeps the removal of a rename whose new name does not survive,
-/// and how many of its changes come before that removal.
-fn unmet(names: &BTreeMap<(NodeId, String), Kept>) -> Option<((NodeId, String), usize)> {
-    for (key, kept) in names {
-        for (count, change) in kept.changes[..kept.count].iter().enumerate() {
-            let Some(needs) = &change.needs else {
-                continue;
-            };
-            // Not among the pending: durable already.
-            let lost = names.get(&(needs.directory, needs.name.clone())).is_some_and(|other| {
-                let lost = &other.changes[other.count..];
-                lost.iter().any(|one| one.sequence == needs.sequence)
-            });
-            if lost {
-                return Some((key.clone(), count));
-            }
-        }
-    }
-    None
-}
-
-fn directories(disk: &Disk) -> impl Iterator<Item = (NodeId, &Directory)> {
-    disk.nodes.iter().filter_map(|(id, node)| match node {
-        Node::Directory(directory) => Some((*id, &**directory)),
-        Node::File(_) => None,
-    })
+    let names = Names::pending(disk);
+    let counts = names.changes().map(|changes| match plan {
+        EntryPlan::Lost => 0,
+        EntryPlan::Kept => changes.len(),
+        EntryPlan::Upto(last) => changes.partition_point(|one| one.sequence <= last),
+        EntryPlan::Each => rng.usize(0..=changes.len()),
+    });
+    let counts = names.possible(counts.collect());
+    names.settle(disk, &counts);
 }

@@ -54,6 +54,13 @@ impl Directory {
         self.pending.extract_if(.., |change| change.name == name && change.sequence <= sequence).collect()
     }
 
+    /// As [`Disk::same_after_power`](super::disk::Disk::same_after_power).
+    pub(super) fn same_after_power(&self, other: &Self) -> bool {
+        let same = |(one, other): (&EntryChange, &EntryChange)| one.sequence == other.sequence;
+        let pending = self.pending.len() == other.pending.len() && self.pending.iter().zip(&other.pending).all(same);
+        pending && self.durable == other.durable
+    }
+
     /// Every file or directory that an entry leads to, may lead to again
     /// after a crash, or would after the next sync.
     pub(super) fn referred(&self) -> impl Iterator<Item = NodeId> {

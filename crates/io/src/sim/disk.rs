@@ -220,6 +220,19 @@ impl Disk {
         }
     }
 
+    /// Whether a power cut can leave of this disk just what it can leave of
+    /// another moment of it; `false` where that takes more than a look.
+    pub(super) fn same_after_power(&self, other: &Self) -> bool {
+        let same_node = |(id, node): (&NodeId, &Node)| match (node, other.nodes.get(id)) {
+            (Node::File(one), Some(Node::File(other))) => one.durable.is_shared_with(&other.durable),
+            (Node::Directory(one), Some(Node::Directory(other))) => one.same_after_power(other),
+            _ => false,
+        };
+        // Which of the writes in flight completes first is not decided yet.
+        let undecided = |disk: &Self| super::crash::undecided(disk, |_| {});
+        self.nodes.len() == other.nodes.len() && self.nodes.iter().all(same_node) && undecided(self) == undecided(other)
+    }
+
     /// The bytes of all files that a path leads to.
     pub(super) fn used_bytes(&self) -> u64 {
         let mut used = 0;

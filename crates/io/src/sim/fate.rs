@@ -5,7 +5,7 @@ use fastrand::Rng;
 use super::file::SECTOR;
 
 /// The unit, in bytes, in which a sector can be torn.
-const WORD: usize = 8;
+pub(super) const WORD: usize = 8;
 
 /// What becomes of one written sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

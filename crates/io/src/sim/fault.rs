@@ -58,6 +58,9 @@ pub enum FaultKind {
     /// As [`FaultKind::FailedSyncPagesKept`], but a random part of the bytes
     /// had become durable.
     FailedSyncHalf,
+    /// As [`FaultKind::FailedSyncHalf`], but of the pages that the sync covers
+    /// a random part goes back to what the medium has.
+    FailedSyncPagesMixed,
 }
 
 /// A fault planted with [`SimStorage::inject`](crate::SimStorage::inject).

@@ -1,9 +1,11 @@
 //! One simulated file: what readers see, what the medium has, and the changes
 //! between the two.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::content::Content;
+use crate::BLOCK_SIZE;
 
 /// The unit, in bytes, in which the medium keeps or loses what was written.
 pub(super) const SECTOR: usize = 512;
@@ -16,7 +18,7 @@ pub(super) struct Change {
     pub(super) kind: ChangeKind,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ChangeKind {
     Write {
         offset: u64,
@@ -170,6 +172,31 @@ impl FileNode {
     /// A failed sync that had written a part, chosen by `rng`, sector by
     /// sector; the rest looks clean.
     pub(super) fn sync_half(&mut self, upto: u64, rng: &mut fastrand::Rng) {
+        self.write_half(upto, rng);
+    }
+
+    /// As [`FileNode::sync_half`], and the system threw some of the pages away,
+    /// also chosen by `rng`, and kept the others.
+    pub(super) fn mix_pages(&mut self, upto: u64, rng: &mut fastrand::Rng) {
+        let page = BLOCK_SIZE as u64;
+        for number in self.write_half(upto, rng) {
+            let start = number * page;
+            let len = index(self.cache.len().saturating_sub(start).min(page));
+            if rng.bool() {
+                let mut old = vec![0; len];
+                self.durable.read(start, &mut old);
+                self.cache.write(start, &old);
+            }
+        }
+        for change in &self.pending {
+            change.kind.apply(&mut self.cache);
+        }
+    }
+
+    /// Writes some of the sectors that had completed by `upto`, and gives the
+    /// numbers of all pages of which there were any. None is pending any more.
+    fn write_half(&mut self, upto: u64, rng: &mut fastrand::Rng) -> BTreeSet<u64> {
+        let mut pages = BTreeSet::new();
         for change in self.take_covered(upto) {
             let ChangeKind::Write { offset, bytes } = &change.kind else {
                 if rng.bool() {
@@ -178,11 +205,14 @@ impl FileNode {
                 continue;
             };
             for (number, sector) in bytes.chunks(SECTOR).enumerate() {
+                let position = offset + (number * SECTOR) as u64;
+                pages.insert(position / BLOCK_SIZE as u64);
                 if rng.bool() {
-                    self.durable.write(offset + (number * SECTOR) as u64, sector);
+                    self.durable.write(position, sector);
                 }
             }
         }
+        pages
     }
 }
 
@@ -281,6 +311,23 @@ mod tests {
         file.sync(u64::MAX);
         assert_eq!(blocks(&file.cache), [1]);
         assert_eq!(file.durable.len(), 0);
+    }
+
+    #[test]
+    fn mixed_pages_are_some_new_and_some_old_and_what_came_later_is_seen() {
+        let mut file = FileNode::settled(Content::from_bytes(&[9; 16 * 4096]));
+        for block in 0..16 {
+            file.change(block + 1, write(block, 1));
+        }
+        file.change(17, write(3, 2));
+        file.mix_pages(16, &mut fastrand::Rng::with_seed(1));
+        let cache = file.cache.to_vec();
+        assert!(cache.len() == 16 * 4096 && blocks(&file.cache)[3] == 2);
+        let new = cache.chunks(4096).filter(|page| page.iter().all(|byte| *byte == 1)).count();
+        let old = cache.chunks(4096).filter(|page| page.contains(&9)).count();
+        assert!(new > 2 && old > 2 && new + old == 15, "{new} new, {old} old");
+        assert!(file.durable.to_vec().contains(&1) && file.durable.to_vec().contains(&9));
+        assert_eq!(file.pending.len(), 1);
     }
 
     #[test]

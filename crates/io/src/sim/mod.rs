@@ -7,7 +7,9 @@
 //! over to the second what had completed **before the sync was submitted**. A
 //! directory is the same for names, with
 //! [`sync_dir`](crate::Storage::sync_dir). [`SimSnapshot::crash`] decides what
-//! is left when the process or the power goes: see [`CrashKind`].
+//! is left when the process or the power goes, by chance: see [`CrashKind`].
+//! [`SimSnapshot::images`] goes through what can be left, one image after the
+//! other.
 //!
 //! # Steps
 //!
@@ -32,7 +34,9 @@ mod fate;
 mod fault;
 mod file;
 mod handle;
+mod image;
 mod io;
+mod names;
 mod snapshot;
 mod state;
 mod storage;
@@ -40,6 +44,7 @@ mod storage;
 pub use crash::CrashKind;
 pub use fault::{Fault, FaultKind, OperationKind};
 pub use handle::{SimFile, SimLock};
+pub use image::{CrashImage, CrashImages, ImageLimits};
 pub use io::SimStorageIo;
 pub use snapshot::SimSnapshot;
 pub use storage::{SimOptions, SimStorage};

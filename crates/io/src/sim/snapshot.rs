@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use super::crash::{self, CrashKind};
 use super::disk::Disk;
-use super::{SimOptions, SimStorage};
+use super::{CrashImages, ImageLimits, SimOptions, SimStorage};
 
 /// A [`SimStorage`] as it was after one of its steps, with what was in flight.
 /// Cheap to make, to clone and to keep: it shares all unchanged blocks with
@@ -39,6 +39,34 @@ impl SimSnapshot {
         disk.step = 0;
         let options = SimOptions { seed: rng.u64(..), ..self.options.clone() };
         SimStorage::with_disk(options, disk)
+    }
+
+    /// What a crash at this step can leave, one image after the other, as far
+    /// as `limits` goes: the disk with nothing of what was undecided first, that
+    /// with all of it second. The same snapshot and limits always give the same
+    /// images in the same order.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use corewal_io::{CrashKind, ImageLimits, OpenMode, SimStorage, Storage};
+    ///
+    /// let disk = SimStorage::default();
+    /// disk.open(Path::new("log"), OpenMode::CreateNew).unwrap();
+    /// let images = disk.snapshot().images(CrashKind::Power, &ImageLimits::FULL);
+    /// let found: Vec<usize> = images.map(|image| image.disk().files().len()).collect();
+    /// assert_eq!(found, [0, 1]);
+    /// ```
+    #[must_use]
+    pub fn images(&self, kind: CrashKind, limits: &ImageLimits) -> CrashImages {
+        CrashImages::of(&self.disk, &self.options, kind, limits)
+    }
+
+    /// Whether a power cut at this step can leave something else than one at
+    /// `other`, a step of the same disk: it can't if all that lies between the
+    /// two is, say, that a write completed which was in flight.
+    #[must_use]
+    pub fn differs_after_power(&self, other: &Self) -> bool {
+        !self.disk.same_after_power(&other.disk)
     }
 }
 

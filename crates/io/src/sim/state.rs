@@ -151,6 +151,7 @@ impl State {
             Some(FaultKind::FailedSyncPagesDropped) => file.drop_pages(upto),
             Some(FaultKind::FailedSyncPagesKept) => file.forget_pages(upto),
             Some(FaultKind::FailedSyncHalf) => file.sync_half(upto, &mut self.rng),
+            Some(FaultKind::FailedSyncPagesMixed) => file.mix_pages(upto, &mut self.rng),
             Some(FaultKind::Error(_) | FaultKind::ShortWrite) => {}
         }
         Err(fault.map_or_else(fault::input_output, fault::error))

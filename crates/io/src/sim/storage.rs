@@ -11,7 +11,7 @@ use super::disk::{self, Disk, Node};
 use super::fault::{self, Fault, OperationKind};
 use super::state::{self, Shared, State};
 use super::{SimFile, SimLock, SimSnapshot, SimStorageIo};
-use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, WritePath};
+use crate::{AlignedBuf, DirEntry, EntryKind, OpenMode, Operation, Storage, StorageIo, WritePath, write};
 
 /// How a [`SimStorage`] is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -205,11 +205,13 @@ impl Storage for SimStorage {
 
     /// Two steps, as one write is that is submitted and completes.
     fn write_at(&self, file: &SimFile, offset: u64, buffer: &AlignedBuf, range: Range<usize>) -> io::Result<()> {
-        let mut copy = AlignedBuf::new(buffer.capacity());
-        copy.as_mut_slice().copy_from_slice(buffer);
+        write::check(offset, buffer, &range)?;
         let len = range.len();
+        // No more of it than is written: zeros come out of a buffer of a mebibyte.
+        let mut copy = AlignedBuf::new(len);
+        copy.as_mut_slice().copy_from_slice(&buffer[range]);
         let file = file.clone();
-        let write = Operation::Write { file, offset, buffer: copy, range, data_sync: false };
+        let write = Operation::Write { file, offset, buffer: copy, range: 0..len, data_sync: false };
         match SimStorageIo::new(&self.shared).perform(write)?.result? {
             written if written == len => Ok(()),
             _ => Err(io::Error::new(io::ErrorKind::WriteZero, "short write")),

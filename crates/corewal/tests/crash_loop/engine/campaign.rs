@@ -55,11 +55,7 @@ pub(crate) struct Report {
 impl Campaign {
     /// Runs seeds until the states are reached or a promise is broken.
     pub(crate) fn run(&self, profile: impl Fn(u64) -> Profile + Sync) -> Report {
-        // Every open takes large buffers and frees them. glibc gives such memory
-        // back to the kernel and faults it in again each time, until it has seen
-        // a block of nearly 32 MiB freed: then it keeps it, and a state takes a
-        // fifth of the time.
-        drop(std::hint::black_box(vec![0_u8; 31 << 20]));
+        keep_freed_memory();
         let began = Instant::now();
         let (next, states, stop) = (AtomicU64::new(self.first), AtomicU64::new(0), AtomicBool::new(false));
         let found = Mutex::new((None::<(u64, String)>, (0, Duration::ZERO), Counts::default()));
@@ -94,19 +90,30 @@ impl Campaign {
     }
 }
 
-/// Runs one seed. Gives the crash states it looked at, and a panic of the
-/// engine as the violation that it is.
+/// Runs one seed. Gives the crash states it looked at.
 pub(crate) fn run_seed(profile: &Profile) -> (Counts, Outcome) {
-    let session = Session { profile, counts: Counts::default().into() };
+    let session = Session::by_chance(profile);
     let run = || match profile.workload {
         Workload::Shards | Workload::Faults => life::run(&session),
         Workload::Bare => bare::run(&session),
     };
-    let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+    let outcome = caught(run);
+    (session.counts.get(), outcome)
+}
+
+/// A panic of the engine is the violation that it is.
+pub(crate) fn caught(run: impl FnOnce() -> Outcome) -> Outcome {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words")))
-    });
-    (session.counts.get(), outcome)
+    })
+}
+
+/// Every open takes large buffers and frees them. glibc gives such memory back
+/// to the kernel and faults it in again each time, until it has seen a block of
+/// nearly 32 MiB freed: then it keeps it, and a state takes a fifth of the time.
+pub(crate) fn keep_freed_memory() {
+    drop(std::hint::black_box(vec![0_u8; 31 << 20]));
 }
 
 /// How many states a run looks at: `COREWAL_CRASH_STATES`, or `default`.

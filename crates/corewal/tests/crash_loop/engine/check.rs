@@ -14,6 +14,7 @@ use super::campaign::Counts;
 use super::life::Life;
 use super::oracle::{Oracle, Recovered, Store};
 use super::probe::Probe;
+use super::promise::{Promise, promised};
 use super::{Outcome, Profile, ensure};
 
 pub(crate) const DIR: &str = "/db";
@@ -23,13 +24,24 @@ pub(crate) const BALLAST: &str = "/ballast";
 /// How deep lives after crashes are nested.
 const MAX_DEPTH: u32 = 2;
 
+/// Looks at the steps of an operation: each may be the last before a crash,
+/// after which the oracle holds.
+pub(crate) type Look<'p> = dyn Fn(&[SimSnapshot], &Oracle) -> Outcome + 'p;
+
 /// What the lives of one seed share.
 pub(crate) struct Session<'p> {
     pub(crate) profile: &'p Profile,
     pub(crate) counts: Cell<Counts>,
+    /// Who looks in the place of chance.
+    pub(crate) look: Option<&'p Look<'p>>,
 }
 
-impl Session<'_> {
+impl<'p> Session<'p> {
+    /// Chance decides which crashes are looked at.
+    pub(crate) fn by_chance(profile: &'p Profile) -> Self {
+        Self { profile, counts: Cell::default(), look: None }
+    }
+
     pub(crate) fn count(&self, what: impl FnOnce(&mut Counts)) {
         let mut counts = self.counts.get();
         what(&mut counts);
@@ -60,6 +72,9 @@ pub(crate) fn crash_at_each(
     depth: u32,
     every: usize,
 ) -> Outcome {
+    if let Some(look) = session.look {
+        return look(snapshots, oracle);
+    }
     for snapshot in snapshots {
         if every > 1 && rng.usize(0..every) > 0 {
             continue;
@@ -106,7 +121,7 @@ fn fork(session: &Session<'_>, disk: SimStorage, settled: bool, oracle: &Oracle,
     match rng.u8(0..10) {
         0 => {
             drop(store);
-            verify(&disk)?;
+            verify(&disk, true)?;
             let again = compare(session, &disk, &after, recover, Some(&first));
             again.map_err(|error| format!("{error}\n  at the second of two opens"))
         }
@@ -120,7 +135,7 @@ fn fork(session: &Session<'_>, disk: SimStorage, settled: bool, oracle: &Oracle,
     }
 }
 
-fn other(recover: Recover) -> Recover {
+pub(crate) fn other(recover: Recover) -> Recover {
     match recover {
         Recover::CompleteEpoch => Recover::Latest,
         Recover::Latest => Recover::CompleteEpoch,
@@ -128,7 +143,7 @@ fn other(recover: Recover) -> Recover {
 }
 
 /// Opens a disk, compares, and demands what an earlier open gave.
-fn compare(
+pub(crate) fn compare(
     session: &Session<'_>,
     disk: &SimStorage,
     oracle: &Oracle,
@@ -165,10 +180,10 @@ pub(crate) fn open(
             return Ok(None);
         }
     }
-    let store = opened.map_err(|error| format!("opening refuses: {error}"))?;
+    let store = opened.map_err(|error| format!("broken: {}: opening refuses: {error}", Promise::TornIsNoDamage))?;
     oracle.choose(manifest(disk).map_or(0, |manifest| manifest.generation));
     session.profile.tell(|| format!("open {recover:?}: {}", store.report));
-    ensure!(!(oracle.created && store.report.created), "a store that existed was created anew");
+    promised!(OneDoor, !(oracle.created && store.report.created), "a store that existed was created anew");
     let found = oracle.settle(&store, recover).map_err(|error| format!("{error} ({recover:?})"))?;
     check_files(session, disk, &store)?;
     Ok(Some((store, found)))
@@ -216,14 +231,23 @@ pub(crate) fn only_named_runs(disk: &SimStorage) -> Outcome<Manifest> {
     Ok(manifest)
 }
 
-/// Demands that verifying finds nothing that matters.
-pub(crate) fn verify(disk: &SimStorage) -> Outcome {
+/// Demands that verifying finds nothing that matters; where no write was ever
+/// `torn`, nothing at all.
+pub(crate) fn verify(disk: &SimStorage, torn: bool) -> Outcome {
     let found = verify_on(disk.clone(), DIR).map_err(|error| format!("verifying: {error}"))?;
     // In a file that is used again, a torn write may leave a whole frame and, in
     // the rest of its last block, what stood there before.
-    let wrong: Vec<_> = found.findings.iter().filter(|finding| finding.kind != "padding").collect();
+    let wrong: Vec<_> = found.findings.iter().filter(|finding| !torn || finding.kind != "padding").collect();
     ensure!(wrong.is_empty(), "verifying finds {wrong:?}");
     Ok(())
+}
+
+/// Demands that nobody else gets in.
+pub(crate) fn is_locked(session: &Session<'_>, disk: &SimStorage) -> Outcome {
+    match try_open(session, disk, session.profile.recover) {
+        Err(Error::Locked { .. }) => Ok(()),
+        other => Err(format!("two have the store open: {:?}", other.map(|store| store.report))),
+    }
 }
 
 pub(crate) fn try_open(session: &Session<'_>, disk: &SimStorage, recover: Recover) -> corewal::Result<Store> {

@@ -2,6 +2,7 @@
 //! operation the disk is crashed at every step the operation took.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,19 +18,19 @@ use super::profile::pick;
 use super::tickets::Tickets;
 use super::{Outcome, Workload, ensure};
 
-type TheShard = Shard<Probe, SimStorage>;
+pub(super) type TheShard = Shard<Probe, SimStorage>;
 
 /// A process that has the store open.
 pub(crate) struct Life<'s> {
-    session: &'s Session<'s>,
-    disk: SimStorage,
+    pub(super) session: &'s Session<'s>,
+    pub(super) disk: SimStorage,
     /// `None` only while one life ends and the next begins.
     store: Option<Store>,
-    oracle: Oracle,
+    pub(super) oracle: Oracle,
     rng: Rng,
     depth: u32,
     /// By core: keys that it owns.
-    keys: Vec<Vec<Vec<u8>>>,
+    pub(super) keys: Vec<Vec<Vec<u8>>>,
     /// By core: epochs it was told to end and has not ended.
     markers: Vec<VecDeque<Epoch>>,
     /// By core: a failed write or sync was reported.
@@ -103,8 +104,13 @@ impl<'s> Life<'s> {
         }
     }
 
-    fn open(&self) -> &Store {
+    pub(super) fn open(&self) -> &Store {
         self.store.as_ref().expect("the store is open")
+    }
+
+    /// Whether the disk does what it is told.
+    fn is_healthy(&self) -> bool {
+        self.session.profile.workload == Workload::Shards
     }
 
     /// Lives until its operations are done, then crashes once more.
@@ -113,6 +119,9 @@ impl<'s> Life<'s> {
             0 => self.session.profile.operations,
             _ => self.rng.usize(3..=14),
         };
+        if self.is_healthy() {
+            check::is_locked(self.session, &self.disk)?;
+        }
         for number in 0..operations {
             let outcome = self.operate();
             if !outcome.map_err(|error| format!("{error}\n  in operation {number} (depth {})", self.depth))? {
@@ -125,7 +134,7 @@ impl<'s> Life<'s> {
         crash_at_each(self.session, &[last], &self.oracle, &mut self.rng, self.depth, 1)?;
         self.store = None;
         self.disk.clear_faults();
-        verify(&self.disk)
+        verify(&self.disk, self.depth > 0 || !self.is_healthy())
     }
 
     /// One operation. `false` if the disk is too full to go on.
@@ -203,7 +212,7 @@ impl<'s> Life<'s> {
     }
 
     /// As `act`, for what appends nothing but ends of epochs.
-    fn plain(
+    pub(super) fn plain(
         &mut self,
         core: usize,
         what: &str,
@@ -226,10 +235,16 @@ impl<'s> Life<'s> {
         Ok(())
     }
 
+    /// Of how many steps one is crashed. Within forks a sample is enough: there
+    /// are many of them. A long life is there for where it gets to.
+    fn every(&self) -> usize {
+        let long = self.session.profile.operations.div_ceil(100).max(1);
+        if self.depth == 0 { long } else { 6 }
+    }
+
     fn crash_now(&mut self, what: &str) -> Outcome {
         let snapshots = self.disk.take_snapshots();
-        // Within forks a sample is enough: there are many of them.
-        let every = if self.depth == 0 { 1 } else { 6 };
+        let every = self.every();
         crash_at_each(self.session, &snapshots, &self.oracle, &mut self.rng, self.depth, every)
             .map_err(|error| format!("{error}\n  during {what}"))
     }
@@ -251,8 +266,7 @@ impl<'s> Life<'s> {
         }
         let key = pick(&mut self.rng, &self.keys[core]).clone();
         if self.rng.u8(0..6) == 0 {
-            let edit = Edit::Delete(key.clone());
-            return self.act(core, "delete", |shard| shard.delete(&key), |life, _| life.remember(core, edit));
+            return self.delete(core, key);
         }
         // Now and then one that no pooled buffer holds.
         let len = if self.rng.u8(0..12) == 0 { self.rng.usize(4000..9000) } else { self.rng.usize(0..1500) };
@@ -260,16 +274,21 @@ impl<'s> Life<'s> {
         self.put(core, key, value)
     }
 
-    fn put(&mut self, core: usize, key: Vec<u8>, value: Vec<u8>) -> Outcome {
+    pub(super) fn put(&mut self, core: usize, key: Vec<u8>, value: Vec<u8>) -> Outcome {
         let edit = Edit::Put(key.clone(), value.clone());
         self.act(core, "put", |shard| shard.put(&key, &value), |life, _| life.remember(core, edit))
+    }
+
+    fn delete(&mut self, core: usize, key: Vec<u8>) -> Outcome {
+        let edit = Edit::Delete(key.clone());
+        self.act(core, "delete", |shard| shard.delete(&key), |life, _| life.remember(core, edit))
     }
 
     fn remember(&mut self, core: usize, edit: Edit) {
         self.oracle.cores[core].open_batch.push(edit);
     }
 
-    fn commit(&mut self, core: usize) -> Outcome {
+    pub(super) fn commit(&mut self, core: usize) -> Outcome {
         let number = self.oracle.cores[core].next_number;
         self.oracle.cores[core].next_number += 1;
         let mut commit = Commit::new().offset_u64(number_of(core), number);
@@ -315,7 +334,7 @@ impl<'s> Life<'s> {
     }
 
     /// Ends an epoch on all cores, or only on some of them for now.
-    fn end_epoch(&mut self) -> Outcome {
+    pub(super) fn end_epoch(&mut self) -> Outcome {
         if !self.session.profile.markers {
             self.open().store.announce_epoch();
             return Ok(());
@@ -376,7 +395,7 @@ impl<'s> Life<'s> {
     }
 
     /// The process dies and starts again on the same disk.
-    fn reopen(&mut self) -> Outcome<bool> {
+    pub(super) fn reopen(&mut self) -> Outcome<bool> {
         self.start_again("a restart", |store| drop(store.shards.drain(..)))
     }
 
@@ -436,7 +455,7 @@ impl<'s> Life<'s> {
             before.may_have_rolled_back_to(epoch);
         }
         let snapshots = self.disk.take_snapshots();
-        let every = if self.depth == 0 { 1 } else { 6 };
+        let every = self.every();
         crash_at_each(self.session, &snapshots, &before, &mut self.rng, self.depth, every)
             .map_err(|error| format!("{error}\n  while it was opened again"))?;
         let Some((store, _)) = opened else { return Ok(false) };
@@ -457,9 +476,10 @@ impl<'s> Life<'s> {
         }
         match self.checkpoint_rng.u8(0..64) {
             // In the first life alone: it has many steps.
-            0 | 1 if self.depth == 0 => self.fill(),
+            0 | 1 if self.depth == 0 => self.fill(1000..5000),
             2..7 => self.checkpoint(),
             7..10 if self.depth == 0 => self.reshard(),
+            12..14 if self.depth == 0 => self.thin(),
             10..12 if self.depth == 0 => archive::restore(
                 self.session,
                 &self.disk,
@@ -472,19 +492,38 @@ impl<'s> Life<'s> {
 
     /// Sets all keys to long values, all in one epoch: what comes after is
     /// little beside it, so runs pile up before they are merged.
-    fn fill(&mut self) -> Outcome {
+    fn fill(&mut self, lengths: Range<usize>) -> Outcome {
         for core in 0..self.keys.len() {
             for key in self.keys[core].clone() {
                 if self.open().shards[core].is_parked() || self.latched[core] {
                     break;
                 }
-                let len = self.checkpoint_rng.usize(1000..5000);
+                let len = self.checkpoint_rng.usize(lengths.clone());
                 let value = vec![self.checkpoint_rng.u8(..); len];
                 self.put(core, key, value)?;
             }
         }
         self.round()?;
         self.checkpoint()
+    }
+
+    /// Removes keys, a few in each of several epochs, behind a state that is
+    /// large beside them: runs that say what is gone are merged with each other
+    /// while what they hide is still there.
+    fn thin(&mut self) -> Outcome {
+        self.fill(6000..9000)?;
+        for _ in 0..3 {
+            for core in 0..self.keys.len() {
+                if self.open().shards[core].is_parked() || self.latched[core] || self.keys[core].is_empty() {
+                    continue;
+                }
+                let key = pick(&mut self.checkpoint_rng, &self.keys[core]).clone();
+                self.delete(core, key)?;
+            }
+            self.round()?;
+            self.checkpoint()?;
+        }
+        Ok(())
     }
 
     /// Ends an epoch on all cores that can, durably.
@@ -511,7 +550,7 @@ impl<'s> Life<'s> {
     }
 
     /// Makes a checkpoint, which may fail, and then changes nothing.
-    fn checkpoint(&mut self) -> Outcome {
+    pub(super) fn checkpoint(&mut self) -> Outcome {
         let faults = self.session.profile.workload == Workload::Faults;
         let planted = faults && self.checkpoint_rng.bool();
         if planted {
@@ -612,22 +651,27 @@ impl<'s> Life<'s> {
     /// A fault that a checkpoint may meet.
     fn plant_checkpoint_fault(&mut self) {
         let rng = &mut self.checkpoint_rng;
-        let (on, skip) = match rng.u8(0..10) {
+        let (on, skip) = match rng.u8(0..12) {
             0 => (OperationKind::Create, 4),
             1 | 2 => (OperationKind::Rename, 2),
             3 => (OperationKind::Remove, 4),
             4 => (OperationKind::SetLen, 2),
             5 => (OperationKind::SyncDir, 3),
             6 => (OperationKind::Settle, 5),
-            7 => (OperationKind::Write, 6),
+            7 | 10 | 11 => (OperationKind::Write, 6),
             8 => (*pick(rng, &[OperationKind::Read, OperationKind::Open, OperationKind::List]), 20),
             _ => (OperationKind::Any, 60),
         };
-        let failed_syncs =
-            [FaultKind::FailedSyncPagesDropped, FaultKind::FailedSyncPagesKept, FaultKind::FailedSyncHalf];
+        let failed_syncs = [
+            FaultKind::FailedSyncPagesDropped,
+            FaultKind::FailedSyncPagesKept,
+            FaultKind::FailedSyncHalf,
+            FaultKind::FailedSyncPagesMixed,
+        ];
         let kind = match on {
             OperationKind::Settle => *pick(rng, &failed_syncs),
-            OperationKind::Write => *pick(rng, &[FaultKind::Error(5), FaultKind::Error(28), FaultKind::ShortWrite]),
+            OperationKind::Write if rng.bool() => FaultKind::ShortWrite,
+            OperationKind::Write => *pick(rng, &[FaultKind::Error(5), FaultKind::Error(28)]),
             _ => *pick(rng, &[FaultKind::Error(5), FaultKind::Error(28)]),
         };
         let fault = Fault { on, skip: rng.u64(0..skip), kind, sticky: rng.u8(0..8) == 0 };
@@ -642,6 +686,7 @@ impl<'s> Life<'s> {
             FaultKind::FailedSyncPagesDropped,
             FaultKind::FailedSyncPagesKept,
             FaultKind::FailedSyncHalf,
+            FaultKind::FailedSyncPagesMixed,
         ];
         let (on, kind) = match self.rng.u8(0..10) {
             0 => (OperationKind::Write, *pick(&mut self.rng, &errors)),

@@ -7,29 +7,39 @@
 //! | `campaign` | many seeds on all threads, and the report |
 //! | `profile` | what a seed decides: sizes, cores, modes |
 //! | `probe` | the state under test |
+//! | `promise` | the promises, by name |
 //! | `oracle` | what may come back, and what must |
 //! | `tickets` | waits for commits, held to what the log says |
 //! | `life` | one process that has the store open: the operations |
+//! | `directed` | operations that a caller names, in the place of chance |
 //! | `check` | crash, open, compare, go on |
 //! | `archive` | what can be copied, and a store made of copies |
 //! | `bare` | the same for bare writers: truncate, release, reset |
 //!
 //! Everything a seed does is decided by the seed.
 
-#![allow(dead_code, unused_imports, reason = "the crash loop and the canary each use a part")]
+#![allow(dead_code, unused_imports, reason = "the crash loop, the canary and the sequences each use a part")]
 
 mod archive;
 mod bare;
 mod campaign;
 mod check;
+mod directed;
 mod life;
 mod oracle;
 mod probe;
 mod profile;
+mod promise;
 mod tickets;
 
-pub(crate) use campaign::{Campaign, run_seed, seed_from_environment, states_from_environment};
+pub(crate) use campaign::{
+    Campaign, Counts, caught, keep_freed_memory, run_seed, seed_from_environment, states_from_environment,
+};
+pub(crate) use check::{Look, Session, compare, open, other, verify};
+pub(crate) use life::Life;
+pub(crate) use oracle::{Oracle, Recovered};
 pub(crate) use profile::{Profile, Workload};
+pub(crate) use promise::Promise;
 
 /// What a seed finds: a broken promise, told in a sentence.
 pub(crate) type Outcome<T = ()> = Result<T, String>;

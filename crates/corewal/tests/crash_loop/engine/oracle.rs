@@ -12,6 +12,7 @@ use corewal::io::SimStorage;
 use corewal::{Offsets, Opened, Recover};
 
 use super::probe::Probe;
+use super::promise::{Promise, promised};
 use super::{Outcome, ensure};
 
 pub(crate) type Store = Opened<Probe, SimStorage>;
@@ -78,7 +79,12 @@ impl CoreOracle {
 
     /// The log, or a ticket of it, says that everything below is durable.
     pub(crate) fn observe(&mut self, durable: u64) -> Outcome {
-        ensure!(durable >= self.durable_lsn, "the durable LSN went back from {} to {durable}", self.durable_lsn);
+        promised!(
+            Durable,
+            durable >= self.durable_lsn,
+            "the durable LSN went back from {} to {durable}",
+            self.durable_lsn
+        );
         self.durable_lsn = durable;
         self.durable = self.durable.max(self.points.partition_point(|point| point.end <= durable));
         Ok(())
@@ -187,11 +193,25 @@ impl Oracle {
             core.observe(shard.log().durable_lsn().get())?;
         }
         let complete = store.store.complete_epoch().get();
-        ensure!(complete >= self.complete, "the complete epoch went back from {} to {complete}", self.complete);
+        promised!(
+            Epochs,
+            complete >= self.complete,
+            "the complete epoch went back from {} to {complete}",
+            self.complete
+        );
         self.complete = complete;
         let checkpoint = store.store.checkpoint_status().epoch.get();
-        ensure!(checkpoint >= self.checkpoint, "the checkpoint of {} became one of {checkpoint}", self.checkpoint);
-        ensure!(checkpoint <= complete, "a checkpoint of epoch {checkpoint}, but {complete} is complete");
+        promised!(
+            Checkpoints,
+            checkpoint >= self.checkpoint,
+            "the checkpoint of {} became one of {checkpoint}",
+            self.checkpoint
+        );
+        promised!(
+            Checkpoints,
+            checkpoint <= complete,
+            "a checkpoint of epoch {checkpoint}, but {complete} is complete"
+        );
         self.checkpoint = checkpoint;
         Ok(())
     }
@@ -214,16 +234,25 @@ impl Oracle {
     /// from what was found.
     pub(crate) fn settle(&mut self, store: &Store, recover: Recover) -> Outcome<Recovered> {
         let epoch = store.report.complete_epoch.get();
-        ensure!(epoch >= self.complete, "epoch {} was complete, recovery knows {epoch}", self.complete);
+        promised!(Epochs, epoch >= self.complete, "epoch {} was complete, recovery knows {epoch}", self.complete);
         for (number, core) in self.cores.iter().enumerate() {
-            ensure!(core.may_have_ended(epoch), "recovery calls epoch {epoch} complete, core {number} never ended it");
+            promised!(
+                Epochs,
+                core.may_have_ended(epoch),
+                "recovery calls epoch {epoch} complete, core {number} never ended it"
+            );
         }
         let (notes, checkpoint) = (&store.report.notes, store.report.checkpoint.map_or(0, corewal::Epoch::get));
-        ensure!(notes.is_empty(), "no crash does this: {notes:?}");
-        ensure!(checkpoint >= self.checkpoint, "checkpoint {} was made, {checkpoint} is there", self.checkpoint);
-        ensure!(checkpoint <= epoch, "a checkpoint of epoch {checkpoint}, but {epoch} is complete");
+        promised!(TornIsNoDamage, notes.is_empty(), "no crash does this: {notes:?}");
+        promised!(
+            Checkpoints,
+            checkpoint >= self.checkpoint,
+            "checkpoint {} was made, {checkpoint} is there",
+            self.checkpoint
+        );
+        promised!(Checkpoints, checkpoint <= epoch, "a checkpoint of epoch {checkpoint}, but {epoch} is complete");
         let live = store.store.complete_epoch().get();
-        ensure!(live == epoch, "the report says epoch {epoch} is complete, the store {live}");
+        promised!(Epochs, live == epoch, "the report says epoch {epoch} is complete, the store {live}");
         ensure!(store.shards.len() == self.cores.len(), "{} shards", store.shards.len());
         let mut numbers = Vec::new();
         for (core, shard) in self.cores.iter_mut().zip(&store.shards) {
@@ -234,7 +263,7 @@ impl Oracle {
         (self.complete, self.checkpoint) = (epoch, checkpoint);
         self.created = true;
         let current: BTreeSet<u64> = store.shards.iter().map(|shard| shard.log().epoch().get()).collect();
-        ensure!(current.len() == 1, "the cores go on in different epochs: {current:?}");
+        promised!(Epochs, current.len() == 1, "the cores go on in different epochs: {current:?}");
         Ok(Recovered { epoch, numbers })
     }
 }
@@ -243,17 +272,22 @@ impl CoreOracle {
     fn settle(&mut self, shard: &corewal::Shard<Probe, SimStorage>, recover: Recover, epoch: u64) -> Outcome<u64> {
         let number = shard.offset_u64(&number_of(shard.core().index())).unwrap_or(0);
         let Some(at) = self.points.iter().position(|point| point.number == number) else {
-            return Err(format!("commit {number} came back, which never counted or was rolled back"));
+            return Err(format!(
+                "broken: {}: commit {number} came back, which never counted or was rolled back",
+                Promise::StaleStaysAway
+            ));
         };
         match recover {
-            Recover::Latest => ensure!(
+            Recover::Latest => promised!(
+                Durable,
                 at + 1 >= self.durable,
                 "commit {} was durable, only {number} came back",
                 self.points[self.durable - 1].number
             ),
             Recover::CompleteEpoch => {
                 let expected = self.points.partition_point(|point| point.epoch <= epoch) - 1;
-                ensure!(
+                promised!(
+                    Epochs,
                     at == expected,
                     "epoch {epoch} ends with commit {}, but {number} came back",
                     self.points[expected].number
@@ -262,11 +296,27 @@ impl CoreOracle {
         }
         let point = Arc::clone(&self.points[at]);
         let map = shard.state().map();
-        ensure!(map == point.map, "keys of commit {number}: {} expected, {} found", show(&point.map), show(&map));
+        promised!(
+            Atomic,
+            map == point.map,
+            "keys of commit {number}: {} expected, {} found",
+            show(&point.map),
+            show(&map)
+        );
         let payloads = &shard.state().payloads;
-        ensure!(*payloads == point.payloads, "payloads of commit {number}: {:?} {payloads:?}", point.payloads);
-        ensure!(*shard.offsets() == point.offsets, "offsets of commit {number}: {:?}", shard.offsets());
-        ensure!(shard.watermark() == point.watermark, "watermark of commit {number}: {:?}", shard.watermark());
+        promised!(
+            Atomic,
+            *payloads == point.payloads,
+            "payloads of commit {number}: {:?} {payloads:?}",
+            point.payloads
+        );
+        promised!(Atomic, *shard.offsets() == point.offsets, "offsets of commit {number}: {:?}", shard.offsets());
+        promised!(
+            Atomic,
+            shard.watermark() == point.watermark,
+            "watermark of commit {number}: {:?}",
+            shard.watermark()
+        );
         self.settle_positions(shard.log(), &point, epoch)?;
         self.points.truncate(at + 1);
         self.durable = self.points.len();
@@ -285,17 +335,21 @@ impl CoreOracle {
     fn settle_positions(&self, log: &corewal::Writer<SimStorage>, point: &Point, epoch: u64) -> Outcome {
         let (durable, appended) = (log.durable_lsn().get(), log.appended_lsn().get());
         let must = self.durable_lsn.max(point.begin);
-        ensure!(durable > must, "LSN {must} was durable, the log goes on from {durable}");
+        promised!(NothingTwice, durable > must, "LSN {must} was durable, the log goes on from {durable}");
         // Behind a sealed segment the next record stands after a header.
         let settled = durable == appended || durable + BLOCK_LEN as u64 == appended;
         ensure!(settled, "{appended} appended, {durable} durable after opening");
         let known = &self.points[self.durable - 1];
         let (sequence, must) = (log.sequence().get(), known.sequence.max(point.sequence));
-        ensure!(sequence > must || must == 0, "sequence {must} was given, the log goes on from {sequence}");
+        promised!(
+            NothingTwice,
+            sequence > must || must == 0,
+            "sequence {must} was given, the log goes on from {sequence}"
+        );
         let current = log.epoch().get();
-        ensure!(current > epoch, "epoch {epoch} is complete, the log goes on in {current}");
+        promised!(NothingTwice, current > epoch, "epoch {epoch} is complete, the log goes on in {current}");
         let must = known.epoch.max(point.epoch);
-        ensure!(current >= must, "epoch {must} was reached, the log goes on in {current}");
+        promised!(NothingTwice, current >= must, "epoch {must} was reached, the log goes on in {current}");
         Ok(())
     }
 }

@@ -80,9 +80,38 @@ impl Profile {
             recover: if rng.u8(0..3) > 0 { Recover::CompleteEpoch } else { Recover::Latest },
             clock,
             disk,
-            operations: rng.usize(30..=90),
+            operations: operations(&mut rng),
             payloads,
             checkpoints,
+            verbose: false,
+        }
+    }
+
+    /// Two cores with small segments, and nothing that comes on its own.
+    pub(crate) fn directed(direct: bool, recover: Recover, chance: u64) -> Self {
+        let clock = Arc::new(ManualClock::new(TimestampNs(1_000_000)));
+        let options = Options::new()
+            .cores(2)
+            .buffers(3)
+            .buffer_bytes(4096)
+            .segment_bytes(16_384)
+            .log_id(LogId([7; 16]))
+            .clock(clock.clone())
+            .group_commit(GroupCommit::manual())
+            .checkpoints(Checkpoints::manual())
+            .single_threaded();
+        Self {
+            seed: chance,
+            workload: Workload::Shards,
+            cores: 2,
+            options,
+            markers: false,
+            recover,
+            clock,
+            disk: SimOptions { seed: chance, direct, ..SimOptions::default() },
+            operations: 0,
+            payloads: 0,
+            checkpoints: true,
             verbose: false,
         }
     }
@@ -96,6 +125,16 @@ impl Profile {
         if self.verbose {
             eprintln!("{}", what());
         }
+    }
+}
+
+/// From 50 to 500: most lives are short, so that there are many of them.
+fn operations(rng: &mut Rng) -> usize {
+    let length = rng.usize(50..=100);
+    match rng.u8(0..12) {
+        0 => 5 * length,
+        1 => 2 * length,
+        _ => length,
     }
 }
 

@@ -258,3 +258,49 @@ impl Drop for UringIo {
         self.ring.leave(self.guest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Places;
+    use crate::{BLOCK_SIZE, Backend, FileStorage, OpenMode, Storage as _};
+
+    #[test]
+    fn what_the_kernel_holds_at_a_time_is_bounded_however_much_is_submitted() {
+        const SUBMITTED: u64 = 3000;
+        let Ok(mut io) = UringIo::new(None) else {
+            println!("skipped: the machine refuses io_uring");
+            return;
+        };
+        assert!(io.most <= 2 * ENTRIES as usize);
+        // Beside the program: temporary directories are often in memory.
+        let beside = std::env::current_exe().unwrap();
+        let dir = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let storage = FileStorage::new().backend(Backend::Uring);
+        let file = storage.open(&dir.path().join("a"), OpenMode::CreateNew).unwrap();
+        storage.zero(&file, 0, 8 * BLOCK_SIZE as u64).unwrap();
+        let (slots, free) = (io.running.capacity(), io.free.capacity());
+        for number in 0..SUBMITTED {
+            let buffer = io.buffer(BLOCK_SIZE);
+            let (offset, range) = (number % 8 * BLOCK_SIZE as u64, 0..BLOCK_SIZE);
+            io.submit(Operation::Write { file: file.clone(), offset, buffer, range, data_sync: false }).unwrap();
+            assert!(io.running() <= io.most);
+        }
+        assert_eq!((io.running.capacity(), io.free.capacity()), (slots, free), "nothing has grown");
+        let mut completions = Vec::new();
+        while io.in_flight() > 0 {
+            io.poll(Wait::One, &mut completions).unwrap();
+        }
+        assert_eq!(completions.len() as u64, SUBMITTED);
+        drop(completions);
+
+        // The memory that the kernel pins, too: the rest is not registered.
+        let buffers: Vec<_> = (0..3 * Places::COUNT).map(|_| io.buffer(BLOCK_SIZE)).collect();
+        let registered = buffers.iter().filter(|buffer| io.ring.registered(buffer).is_some()).count();
+        assert!(registered <= Places::COUNT as usize, "{registered}");
+        drop(buffers);
+        // The places come back.
+        let again = (0..Places::COUNT).map(|_| io.buffer(BLOCK_SIZE)).collect::<Vec<_>>();
+        assert_eq!(again.iter().filter(|buffer| io.ring.registered(buffer).is_some()).count(), registered);
+    }
+}
