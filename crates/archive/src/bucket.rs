@@ -28,6 +28,10 @@ pub(crate) enum Put {
     Exists,
 }
 
+/// The most bytes of an object that is read into memory as a whole: an index of
+/// a million files has less.
+const MOST_AT_ONCE: u64 = 1 << 30;
+
 /// An object store, from a prefix on.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
@@ -94,6 +98,11 @@ impl Bucket {
     /// A whole object; `None` if it is not there.
     pub(crate) async fn read(&self, key: &str) -> Result<Option<Bytes>> {
         let Some(object) = self.get(key).await? else { return Ok(None) };
+        if object.meta.size > MOST_AT_ONCE {
+            let detail =
+                format!("it has {} bytes; none that is read at once has more than {MOST_AT_ONCE}", object.meta.size);
+            return Err(Error::Damaged { key: key.to_owned(), detail });
+        }
         self.bounded("get", key, object.bytes()).await.map(Some)
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use corewal_format::{CoreId, Epoch, LogId};
+use corewal_format::name::is_file_of_store;
+use corewal_format::{CoreId, Epoch, LogId, MAX_CORES};
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::{CheckpointFacts, SegmentFacts, is_name};
@@ -89,11 +90,26 @@ impl Index {
         // directory that is restored into, whoever wrote it.
         for part in index.parts() {
             let ours = matches!(Place::parse(log, &part.key), Some(Place::Part(at, _)) if at <= term);
-            if !is_name(&part.name) || !ours {
+            if !is_name(&part.name) || is_file_of_store(&part.name) || !ours {
                 return Err(Broken::Damaged(format!("it names {:?} at {:?}", part.name, part.key)));
             }
         }
+        if !index.cores_fit() {
+            return Err(Broken::Damaged("it has an impossible number of cores".to_owned()));
+        }
         Ok(index)
+    }
+
+    /// Whether each number of cores is one that a store can have: room is made
+    /// for so many.
+    fn cores_fit(&self) -> bool {
+        let fits = |cores: u16| (1..=MAX_CORES).contains(&cores);
+        fits(self.cores)
+            && self.checkpoints.iter().all(|checkpoint| fits(checkpoint.facts.cores))
+            && self
+                .segments
+                .iter()
+                .all(|segment| fits(segment.facts.cores) && segment.facts.core.0 < segment.facts.cores)
     }
 
     /// Every part, runs of several checkpoints as often as they are named.
@@ -111,5 +127,65 @@ impl Index {
     pub(crate) fn bytes(&self) -> u64 {
         let parts: BTreeSet<(&str, u64)> = self.parts().map(|part| (part.key.as_str(), part.bytes)).collect();
         parts.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corewal_format::{Lsn, SegmentId};
+
+    use super::*;
+
+    const LOG: LogId = LogId([1; 16]);
+
+    fn index(core: u16, cores: u16, name: &str) -> Index {
+        let nonce = Nonce::draw().unwrap();
+        let facts = SegmentFacts {
+            generation: 0,
+            core: CoreId(core),
+            cores,
+            number: SegmentId(0),
+            base: Lsn(0),
+            end: Lsn(8192),
+            next: SegmentId(1),
+            next_base: Lsn(8192),
+            first: true,
+            first_epoch: Epoch(1),
+            ended: Epoch(1),
+            newest_ns: 0,
+            note: String::new(),
+        };
+        let key = key::part(LOG, Term(1), 1, "core-0000/00000000000000000000.wal");
+        let file = Part { name: name.to_owned(), key, bytes: 1, blake3: String::new() };
+        Index {
+            version: LAYOUT_VERSION,
+            log_id: LOG,
+            term: Term(1),
+            nonce: nonce.clone(),
+            number: 1,
+            content: Content { maker: nonce, number: 1 },
+            inherited: None,
+            time_ns: 0,
+            generation: 0,
+            cores,
+            complete_epoch: Epoch(1),
+            checkpoints: Vec::new(),
+            segments: vec![Segment { facts, file }],
+        }
+    }
+
+    /// Whoever can write to the archive can make the hash fit.
+    #[test]
+    fn an_index_with_impossible_cores_or_the_name_of_another_file_is_damaged_though_its_hash_fits() {
+        let read = |index: &Index| Index::decode(&index.encode().unwrap(), LOG, Term(1), 1);
+        let name = "core-0000/00000000000000000000.wal";
+        assert!(read(&index(0, 2, name)).is_ok());
+        for (core, cores) in [(0, 0), (2, 2), (0, MAX_CORES + 1), (0, u16::MAX), (u16::MAX, 2)] {
+            let broken = read(&index(core, cores, name)).unwrap_err();
+            assert!(matches!(&broken, Broken::Damaged(why) if why.contains("cores")), "{core} of {cores}: {broken:?}");
+        }
+        for name in ["MANIFEST", "LOCK", ".corewal-restore", "../x", "/etc/passwd", "runs/../../x"] {
+            assert!(matches!(read(&index(0, 2, name)), Err(Broken::Damaged(_))), "{name}");
+        }
     }
 }

@@ -59,6 +59,7 @@ mod options;
 mod owner;
 mod place;
 mod plan;
+mod private;
 mod restore;
 mod retain;
 mod sealed;

@@ -1,6 +1,6 @@
 //! Where an archive lies: a directory or a bucket.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::private;
 use crate::source::file_error;
 
 /// Variables that name the endpoint of an S3 server.
@@ -45,7 +46,8 @@ pub(crate) fn open(
 }
 
 fn local(path: &FilePath) -> Result<Arc<dyn ObjectStore>> {
-    fs::create_dir_all(path).map_err(|error| file_error("create", path, error))?;
+    // The objects in it have the rights that the umask leaves; nobody else gets to them.
+    private::create_dir_all(path).map_err(|error| file_error("create", path, error))?;
     let full = path.canonicalize().map_err(|error| file_error("find", path, error))?;
     // The directory's own name must outlive a power loss too.
     for dir in [Some(full.clone()), full.parent().map(PathBuf::from)].into_iter().flatten() {

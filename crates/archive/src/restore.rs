@@ -21,6 +21,7 @@ use crate::index::{Index, Part};
 use crate::inventory::{CheckpointFacts, SegmentFacts};
 use crate::options::Options;
 use crate::plan::{self, Target};
+use crate::private;
 use crate::source::file_error;
 use crate::types::{Lineage, Term};
 
@@ -143,27 +144,25 @@ impl Work {
         let dir = target.with_file_name(name);
         let marker_path = dir.join(MARKER);
         if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(|error| file_error("create", parent, error))?;
+            private::create_dir_all(parent).map_err(|error| file_error("create", parent, error))?;
         }
-        match fs::create_dir(&dir) {
+        match private::create_dir(&dir) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Somebody's directory that only happens to have this name is
                 // not ours to clear.
                 let empty = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
                 // A try that died while it wrote the mark left the beginning.
-                let ours = fs::read_to_string(&marker_path).is_ok_and(|text| format!("{log}\n").starts_with(&text));
+                let mark = format!("{log}\n");
+                let ours =
+                    private::read(&marker_path, mark.len() as u64).is_ok_and(|text| mark.as_bytes().starts_with(&text));
                 if !empty && !ours {
                     return Err(Error::NotEmpty { path: dir });
                 }
             }
             Err(error) => return Err(file_error("create", &dir, error)),
         }
-        let mut marker = File::options()
-            .create(true)
-            .append(true)
-            .open(&marker_path)
-            .map_err(|error| file_error("create", &marker_path, error))?;
+        let mut marker = private::append(&marker_path).map_err(|error| file_error("create", &marker_path, error))?;
         marker.try_lock().map_err(|error| file_error("lock", &marker_path, error.into()))?;
         let mut fill = || -> io::Result<()> {
             marker.set_len(0)?;
@@ -224,13 +223,13 @@ impl Work {
         let path = self.dir.join(&part.name);
         if is_whole(&path, part) {
             // It may be whole in memory only.
-            File::open(&path).and_then(|file| file.sync_all()).map_err(|error| file_error("sync", &path, error))?;
+            private::open(&path).and_then(|file| file.sync_all()).map_err(|error| file_error("sync", &path, error))?;
             return Ok(None);
         }
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|error| file_error("create", parent, error))?;
+            private::create_dir_all(parent).map_err(|error| file_error("create", parent, error))?;
         }
-        let mut file = File::create(&path).map_err(|error| file_error("create", &path, error))?;
+        let mut file = private::create(&path).map_err(|error| file_error("create", &path, error))?;
         let written =
             fetch(bucket, part, |bytes| file.write_all(bytes).map_err(|error| file_error("write", &path, error))).await;
         if let Err(error) = written {
@@ -267,7 +266,7 @@ impl Work {
 /// Whether a file from an earlier try can stay.
 fn is_whole(path: &Path, part: &Part) -> bool {
     let mut hasher = blake3::Hasher::new();
-    let hashed = File::open(path).and_then(|file| {
+    let hashed = private::open(path).and_then(|file| {
         if file.metadata()?.len() != part.bytes {
             return Ok(false);
         }

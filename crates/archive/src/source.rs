@@ -15,6 +15,7 @@ use corewal_format::BLOCK_LEN;
 
 use crate::error::{Error, Result};
 use crate::inventory::{Kind, Wanted};
+use crate::private;
 
 /// A file that is being read.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl<'a> Source<'a> {
 
 /// Opens a file and reads its first block.
 fn begin(path: &Path) -> Result<Outcome<(File, Vec<u8>)>> {
-    let file = match File::open(path) {
+    let file = match private::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Vanished),
         Err(error) => return Err(file_error("open", path, error)),

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::inventory::{CheckpointFacts, CheckpointPart, FilePart, Inventory, SegmentFacts, SegmentPart};
 use crate::owner::Pushed;
 use crate::plan::Target;
+use crate::private;
 use crate::restore::Restored;
 use crate::source::file_error;
 use crate::types::{Lineage, Takeover};
@@ -95,13 +96,16 @@ pub struct Remembered {
     pub time_ns: i64,
 }
 
+/// Longest list of archives: a bound for readers.
+const MOST_REMEMBERED: u64 = 1 << 20;
+
 /// What the store in `dir` remembers of its archives.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn remembered(dir: &Path) -> Result<Vec<Remembered>> {
     let path = file(dir);
-    match fs::read(&path) {
+    match private::read(&path, MOST_REMEMBERED) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map_err(|error| file_error("read", &path, io::Error::new(io::ErrorKind::InvalidData, error))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -114,9 +118,9 @@ fn remember(dir: &Path, this: Remembered) -> Result<()> {
     let mut all = remembered(dir)?;
     all.retain(|other| other.url != this.url);
     all.push(this);
-    let (path, aside) = (file(dir), dir.join(format!("{}.new", name::ARCHIVE)));
+    let (path, aside) = (file(dir), dir.join(name::ARCHIVE_NEW));
     let write = || -> io::Result<()> {
-        let file = fs::File::create(&aside)?;
+        let file = private::create(&aside)?;
         serde_json::to_writer_pretty(&file, &all)?;
         file.sync_all()?;
         fs::rename(&aside, &path)?;
