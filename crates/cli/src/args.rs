@@ -12,6 +12,7 @@ use crate::exit::Failure;
 use crate::medium::Io;
 use crate::reduce::Reduce;
 use crate::source::Format;
+use crate::torture::{Fault, Setup};
 
 /// Most cores a store may have: far more than a machine has, and few enough
 /// that a slip of the finger does not make a million files.
@@ -304,25 +305,42 @@ fn store(text: &str) -> Result<LogId, String> {
 
 /// `corewal torture`
 #[derive(Args, Debug)]
+#[command(after_help = "\
+DIR is torture's own: a directory that is not there, or empty, or made by an earlier torture. Put it on the disk in question.
+It takes up to some hundreds of MB. Ctrl-C ends it with the report so far.
+
+What each fault is:
+  kill        SIGKILL at a random moment
+  opening     SIGKILL while it opens what a kill left, several times over
+  stop        SIGSTOP, a second process that must be kept out, a reader beside, SIGCONT, then SIGKILL
+  limit       from some moment on no file may grow beyond a length (RLIMIT_FSIZE): writes fail
+  budget      too little space for the log: appending has to wait for checkpoints, or say so
+  checkpoint  `checkpoint` killed, and killed again
+  reshard     `reshard` to another number of cores killed
+  damage      a copy with a bit flipped, a sector zeroed, a file cut, gone or swapped: refused, or nothing lost
+  repair      a copy damaged, `repair --apply` killed, then done
+  archive     `archive push` beside the writer, killed or not; then pushed, restored and compared
+
+Examples:
+  corewal torture --dir /mnt/disk/t --kills 500
+  corewal torture --dir /mnt/disk/t --duration 8h --kills 1000000 --cores 8 --io blocking
+  corewal torture --faults kill,limit --segment-bytes 67108864 --checkpoint-bytes 268435456 --value-bytes 1000000")]
 pub(crate) struct Torture {
-    /// How many times to kill the process
+    /// How many times to kill the writing process
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) kills: u32,
-    /// How many cores the store has
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = cores())]
-    pub(crate) cores: u16,
     /// Stop after so much time, even if fewer kills were made (30s, 10m)
     #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Choose the moments of the kills and the records by this number [default: another one each time, printed]
+    /// Choose faults, moments and records by this number [default: another one each time, printed]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// How many keys are written
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) keys: u64,
-    /// How the logs are written
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub(crate) io: Io,
+    /// Which faults to make
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_values_t = Fault::ALL, hide_default_value = true)]
+    pub(crate) faults: Vec<Fault>,
+    /// The store and what is written to it
+    #[command(flatten)]
+    pub(crate) setup: Setup,
 }
 
 /// `corewal bench`
@@ -357,16 +375,13 @@ pub(crate) struct Bench {
 pub(crate) struct TortureChild {
     /// As of `torture`
     #[arg(long)]
-    pub(crate) cores: u16,
-    /// As of `torture`
-    #[arg(long)]
     pub(crate) seed: u64,
-    /// As of `torture`
+    /// The most space that the store may take
     #[arg(long)]
-    pub(crate) keys: u64,
+    pub(crate) budget: Option<u64>,
     /// As of `torture`
-    #[arg(long, default_value = "auto")]
-    pub(crate) io: Io,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
 }
 
 /// A key or the beginning of one, as bytes. (A plain `Vec` would make clap
@@ -378,7 +393,7 @@ fn bytes(text: &str) -> Result<Bytes, String> {
     crate::text::parse(text).map(Bytes)
 }
 
-fn cores() -> clap::builder::RangedI64ValueParser<u16> {
+pub(crate) fn cores() -> clap::builder::RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..=MAX_CORES)
 }
 
@@ -462,6 +477,8 @@ mod tests {
             "corewal archive ls --to a --store xyz",
             "corewal restore --from a --to-epoch 1 --to-time 2026-01-01T00:00:00Z",
             "corewal torture --kills 0",
+            "corewal torture --faults flood",
+            "corewal torture --segment-bytes 10",
             "corewal torture --io sideways",
             "corewal bench --runs 0",
             "corewal bench --cells S1,Q9",

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::causes::exit_of;
+
 /// Why the program ends as it does. The numbers are part of its contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -98,22 +100,7 @@ impl fmt::Display for Failure {
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        if let Some(found) = error.downcast_ref::<corewal_archive::Error>() {
-            use corewal_archive::Error;
-            let exit = match found {
-                Error::Fenced { .. } | Error::Diverged { .. } => Exit::Locked,
-                Error::NotEmpty { .. } | Error::Unrestorable(_) | Error::Place { .. } => Exit::Usage,
-                _ => Exit::Io,
-            };
-            return Self { exit, error };
-        }
-        let exit = match error.downcast_ref::<corewal::Error>() {
-            Some(corewal::Error::Locked { .. }) => Exit::Locked,
-            // The command line asks for what the store is not.
-            Some(corewal::Error::CoreCount { .. } | corewal::Error::OffsetsDiffer { .. }) => Exit::Usage,
-            _ => Exit::Io,
-        };
-        Self { exit, error }
+        Self { exit: exit_of(&error), error }
     }
 }
 
@@ -133,14 +120,6 @@ mod tests {
         assert_eq!(failure.to_string(), "can't read a.csv: no such thing");
         assert_eq!(failure.exit(), Exit::Io);
         assert_eq!(Failure::usage("no").context("why").exit(), Exit::Usage);
-    }
-
-    #[test]
-    fn a_locked_store_has_a_code_of_its_own() {
-        let locked = || corewal::Error::Locked { path: "LOCK".into() };
-        assert_eq!(Failure::from(locked()).exit(), Exit::Locked);
-        assert_eq!(Failure::from(anyhow::Error::from(locked()).context("can't open")).exit(), Exit::Locked);
-        assert_eq!(Failure::from(corewal::Error::Parked).exit(), Exit::Io);
     }
 
     #[test]

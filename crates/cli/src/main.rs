@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod causes;
 mod duration;
 mod exit;
 mod ingest;

@@ -140,6 +140,11 @@ impl Source {
         if !self.pass_mark()? || !self.check_open_line()? {
             return Ok(if last { Found::End } else { Found::Pending });
         }
+        // What is wrong with a header is said in the same words whether it was
+        // there at once or came later.
+        if !self.pass_header()? {
+            return Ok(if last { Found::End } else { Found::Pending });
+        }
         let found = match &mut self.reader {
             Reader::Ndjson(reader) => reader.find(&mut self.window, last, self.limit),
             Reader::Csv(reader) => reader.find(&mut self.window, last, self.limit, &self.name),
@@ -245,11 +250,15 @@ impl Source {
         Rejected { reason: format!("longer than {} bytes", self.limit), raw: skip.beginning(), truncated: true, place }
     }
 
-    fn pass_header(&mut self) -> Result<(), Failure> {
-        if let Reader::Csv(reader) = &mut self.reader {
-            reader.pass_header(&mut self.window, self.followed.is_none(), self.limit, &self.name)?;
+    /// Moves past the header, if there is to be one. False while it is not
+    /// there yet.
+    fn pass_header(&mut self) -> Result<bool, Failure> {
+        match &mut self.reader {
+            Reader::Csv(reader) => {
+                reader.pass_header(&mut self.window, self.followed.is_none(), self.limit, &self.name)
+            }
+            Reader::Ndjson(_) => Ok(true),
         }
-        Ok(())
     }
 
     fn fill(&mut self) -> Result<usize, Failure> {

@@ -12,20 +12,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use corewal::{Commit, CoreId, Epoch, Keyed, Opened, Shard, Store};
+use corewal::{Budget, Commit, CoreId, Epoch, Error, Keyed, Opened, Shard, Store};
 
-use super::workload::{Operation, SOURCE, Scratch, Workload, options};
+use super::workload::{Operation, SOURCE, Scratch, Workload};
+use crate::args::TortureChild;
 use crate::exit::Failure;
-use crate::medium::Io;
 
 /// A core may be so many epochs ahead of the slowest. Not less: what is ahead
 /// is what an opening has to roll back.
 const LEAD: u64 = 8;
 const PAUSE: Duration = Duration::from_micros(100);
+/// How often a put is tried that the budget has no room for.
+const TRIES: u32 = 200;
 
 /// Works until it is killed.
-pub(super) fn run(dir: &Path, cores: u16, io: Io, workload: Workload) -> Result<(), Failure> {
-    let Opened { store, shards, report } = options(cores).open_on(io.storage(), dir, |_| Keyed::default())?;
+pub(super) fn run(dir: &Path, args: &TortureChild) -> Result<(), Failure> {
+    let (setup, workload) = (args.setup, Workload::new(args.seed, &args.setup));
+    let options = match args.budget {
+        Some(bytes) => setup.options().budget(Budget::bytes(bytes)),
+        None => setup.options(),
+    };
+    let Opened { store, shards, report } = options.open_on(setup.io.storage(), dir, |_| Keyed::default())?;
     let done = shards.first().and_then(|shard| shard.offset_u64(SOURCE)).unwrap_or(0);
     tell("open", report.complete_epoch, done)?;
 
@@ -112,9 +119,21 @@ impl Core {
         if self.store.route(operation.key()) != core {
             return Ok(());
         }
-        match operation {
-            Operation::Put(key, value) => self.shard.put(key, value),
-            Operation::Delete(key) => self.shard.delete(key),
+        let mut tries = 0;
+        loop {
+            let done = match operation {
+                Operation::Put(key, value) => self.shard.put(key, value),
+                Operation::Delete(key) => self.shard.delete(key),
+            };
+            match done {
+                // A checkpoint of what the other cores end may make room.
+                Err(Error::OutOfSpace { budget: Some(_), .. }) if tries < TRIES => {
+                    tries += 1;
+                    self.shard.poll()?;
+                    thread::sleep(10 * PAUSE);
+                }
+                done => return done,
+            }
         }
     }
 }

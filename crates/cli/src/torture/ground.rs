@@ -1,17 +1,28 @@
 //! The directory that is tortured: only one that is empty or was made for it.
+//!
+//! ```text
+//! DIR/TORTURE    says that all here is torture's own
+//! DIR/store      the store
+//! DIR/copy       what is damaged in its stead
+//! DIR/archive    copies in the form of an archive
+//! DIR/restored   a store that was made of them
+//! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use corewal::format::name;
 use serde_json::json;
 
-use super::workload::Workload;
+use super::setup::Setup;
 use crate::exit::{Exit, Failure};
 
 /// The file that says: all here is torture's own.
 const MARK: &str = "TORTURE";
+const STORE: &str = "store";
+const COPY: &str = "copy";
+const ARCHIVE: &str = "archive";
+const RESTORED: &str = "restored";
 /// Its name after a violation, so that nothing is overwritten that somebody
 /// will want to look at.
 const KEPT: &str = "TORTURE.violation";
@@ -31,7 +42,7 @@ impl Ground {
         let is_new = match fs::read_dir(dir) {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(dir).map_err(trouble)?;
+                make(dir).map_err(trouble)?;
                 true
             }
             Err(error) => return Err(trouble(error)),
@@ -48,7 +59,10 @@ impl Ground {
                 )
             }));
         }
-        let mark = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(trouble)?;
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mark = options.create(true).truncate(false).write(true).open(&path).map_err(trouble)?;
         match mark.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -62,29 +76,40 @@ impl Ground {
         Ok(Self { dir: dir.to_owned(), mark })
     }
 
-    /// Removes the store, if there is one, and notes what the next one is for.
-    pub(super) fn clear(&mut self, cores: u16, workload: Workload) -> Result<(), Failure> {
-        self.try_clear(cores, workload)
+    /// The store.
+    pub(super) fn store(&self) -> PathBuf {
+        self.dir.join(STORE)
+    }
+
+    /// What is damaged in its stead.
+    pub(super) fn copy(&self) -> PathBuf {
+        self.dir.join(COPY)
+    }
+
+    /// Where its archive is.
+    pub(super) fn archive(&self) -> PathBuf {
+        self.dir.join(ARCHIVE)
+    }
+
+    /// What is restored of that.
+    pub(super) fn restored(&self) -> PathBuf {
+        self.dir.join(RESTORED)
+    }
+
+    /// Removes what an earlier store has left, and notes what the next one is
+    /// for.
+    pub(super) fn clear(&mut self, seed: u64, setup: &Setup) -> Result<(), Failure> {
+        self.try_clear(seed, setup)
             .map_err(|error| Failure::from(error).context(format!("can't clear {}", self.dir.display())))
     }
 
-    fn try_clear(&mut self, cores: u16, workload: Workload) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let file = entry.file_name();
-            match file.to_str() {
-                Some(name::LOCK | name::MANIFEST | name::MANIFEST_OLD | name::MANIFEST_NEW) => {
-                    fs::remove_file(entry.path())?
-                }
-                Some(file) if file == name::RUNS || name::parse_core_dir(file).is_some() => {
-                    fs::remove_dir_all(entry.path())?
-                }
-                _ => {}
-            }
+    fn try_clear(&mut self, seed: u64, setup: &Setup) -> io::Result<()> {
+        for own in [STORE, COPY, ARCHIVE, RESTORED, "restored.partial"] {
+            remove(&self.dir.join(own))?;
         }
         self.mark.set_len(0)?;
         io::Seek::rewind(&mut self.mark)?;
-        let mark = json!({ "seed": workload.seed, "keys": workload.keys, "cores": cores });
+        let mark = json!({ "seed": seed, "keys": setup.keys, "value_bytes": setup.value_bytes, "cores": setup.cores });
         self.mark.write_all(format!("{mark}\n").as_bytes())
     }
 
@@ -94,11 +119,25 @@ impl Ground {
     }
 }
 
+/// Makes a directory that is its owner's alone.
+fn make(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir)
+}
+
+/// Removes a directory with all that is in it, if it is there.
+pub(super) fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const WORKLOAD: Workload = Workload { seed: 1, keys: 1 };
 
     #[test]
     fn only_what_is_its_own_is_taken() {
@@ -115,9 +154,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let mut ground = Ground::take(&path).unwrap();
-        drop(corewal::Options::new().cores(2).open(&path).unwrap());
+        drop(corewal::Options::new().cores(2).open(ground.store()).unwrap());
         fs::write(path.join("notes"), "mine").unwrap();
-        ground.clear(2, WORKLOAD).unwrap();
+        ground.clear(1, &Setup::small(2, 1)).unwrap();
         let mut left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["TORTURE", "notes"]);

@@ -1,12 +1,11 @@
 //! What the store must hold, known without looking at it, and the comparison.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use corewal::{Epoch, Lsn, Opened, Sequence};
 
-use super::workload::{Operation, SOURCE, Scratch, Workload};
-use crate::text;
+use super::seen::{Seen, State, advance};
+use super::workload::Workload;
 
 /// A promise that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,12 +25,31 @@ pub(super) enum Promise {
     Epochs,
     /// One process at a time.
     Lock,
+    /// Who reads beside the writer sees the end of an epoch that stays.
+    Readers,
+    /// Damage is refused, and nothing else comes of it than the documents say.
+    Damage,
+    /// What a repair leaves opens, at a state that there was.
+    Repair,
+    /// What is restored is what was pushed.
+    Archive,
 }
 
 impl Promise {
     /// All of them.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Opens, Self::Durable, Self::Atomic, Self::Consistent, Self::Order, Self::Epochs, Self::Lock];
+    pub(super) const ALL: [Self; 11] = [
+        Self::Opens,
+        Self::Durable,
+        Self::Atomic,
+        Self::Consistent,
+        Self::Order,
+        Self::Epochs,
+        Self::Lock,
+        Self::Readers,
+        Self::Damage,
+        Self::Repair,
+        Self::Archive,
+    ];
 
     /// Its name.
     pub(super) fn name(self) -> &'static str {
@@ -43,6 +61,10 @@ impl Promise {
             Self::Order => "order",
             Self::Epochs => "epochs",
             Self::Lock => "lock",
+            Self::Readers => "readers",
+            Self::Damage => "damage",
+            Self::Repair => "repair",
+            Self::Archive => "archive",
         }
     }
 }
@@ -84,8 +106,7 @@ struct Stand {
 #[derive(Debug)]
 pub(super) struct Oracle {
     workload: Workload,
-    scratch: Scratch,
-    state: BTreeMap<Vec<u8>, Vec<u8>>,
+    state: State,
     offset: u64,
     complete: Epoch,
     stands: Vec<Stand>,
@@ -94,14 +115,7 @@ pub(super) struct Oracle {
 impl Oracle {
     /// Of an empty store.
     pub(super) fn new(workload: Workload) -> Self {
-        Self {
-            workload,
-            scratch: Scratch::default(),
-            state: BTreeMap::new(),
-            offset: 0,
-            complete: Epoch(0),
-            stands: Vec::new(),
-        }
+        Self { workload, state: State::new(), offset: 0, complete: Epoch(0), stands: Vec::new() }
     }
 
     /// Operations that the store had when it was checked last.
@@ -109,39 +123,36 @@ impl Oracle {
         self.offset
     }
 
+    /// The state after so many operations.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Compares an opened store with what it must be, given the last epoch that
     /// was acknowledged since the last check. Gives what is wrong.
     pub(super) fn check(&mut self, opened: &mut Opened, acknowledged: Option<Acknowledged>) -> Vec<Violation> {
         let mut found = Vec::new();
-        self.check_progress(opened, acknowledged, &mut found);
+        let seen = Seen::of(opened);
+        self.check_progress(opened, &seen, acknowledged, &mut found);
         if found.is_empty() {
-            self.check_state(opened, &mut found);
+            seen.check_state(&self.state, &mut found);
         }
         self.check_stands(opened, &mut found);
         found
     }
 
     /// How far the store says that it is.
-    fn check_progress(&mut self, opened: &Opened, acknowledged: Option<Acknowledged>, found: &mut Vec<Violation>) {
+    fn check_progress(
+        &mut self,
+        opened: &Opened,
+        seen: &Seen,
+        acknowledged: Option<Acknowledged>,
+        found: &mut Vec<Violation>,
+    ) {
+        seen.check_consistent(self.workload, found);
         let mut broken = |promise, detail| found.push(Violation { promise, detail });
         let complete = opened.report.complete_epoch;
-        let offsets: Vec<_> = opened.shards.iter().map(|shard| shard.offset_u64(SOURCE).unwrap_or(0)).collect();
-        let watermarks: Vec<_> = opened.shards.iter().map(corewal::Shard::watermark).collect();
-        let offset = offsets.iter().copied().max().unwrap_or(0);
-        let watermark = (offset > 0).then(|| self.workload.watermark(offset));
-
-        if offsets.iter().any(|other| *other != offset) {
-            broken(Promise::Consistent, format!("the cores stand at different offsets: {offsets:?}"));
-        }
-        if watermarks.iter().any(|found| *found != watermark) {
-            broken(
-                Promise::Consistent,
-                format!("at offset {offset} the watermark is {watermark:?}, the cores say {watermarks:?}"),
-            );
-        }
-        if !offset.is_multiple_of(self.workload.epoch_length()) {
-            broken(Promise::Consistent, format!("offset {offset} is not the end of an epoch"));
-        }
+        let offset = seen.offset();
         if opened.store.complete_epoch() != complete {
             let store = opened.store.complete_epoch();
             broken(Promise::Epochs, format!("the report says epoch {complete} is complete, the store epoch {store}"));
@@ -171,46 +182,9 @@ impl Oracle {
             }
         }
         if found.is_empty() {
-            self.advance(offset);
+            advance(self.workload, &mut self.state, self.offset, offset);
+            self.offset = offset;
             self.complete = complete;
-        }
-    }
-
-    fn advance(&mut self, offset: u64) {
-        for n in self.offset..offset {
-            match self.workload.operation(n, &mut self.scratch) {
-                Operation::Put(key, value) => self.state.insert(key.to_vec(), value.to_vec()),
-                Operation::Delete(key) => self.state.remove(key),
-            };
-        }
-        self.offset = offset;
-    }
-
-    fn check_state(&self, opened: &mut Opened, found: &mut Vec<Violation>) {
-        let offset = self.offset;
-        let mut seen = BTreeMap::new();
-        let router = opened.store.router();
-        for shard in &mut opened.shards {
-            let core = shard.core();
-            for (key, value) in shard.scan(b"") {
-                if router.route(key) != core {
-                    let detail = format!("core {core} has key {}, which is another's", text::print(key));
-                    found.push(Violation { promise: Promise::Consistent, detail });
-                }
-                seen.insert(key.to_vec(), value.to_vec());
-            }
-        }
-        let keys: std::collections::BTreeSet<_> = seen.keys().chain(self.state.keys()).collect();
-        let differ: Vec<_> = keys.into_iter().filter(|key| seen.get(*key) != self.state.get(*key)).collect();
-        if let Some(key) = differ.first() {
-            let detail = format!(
-                "at offset {offset} {} key(s) differ; the first is {}: expected {}, found {}",
-                differ.len(),
-                text::print(key),
-                shown(self.state.get(*key)),
-                shown(seen.get(*key)),
-            );
-            found.push(Violation { promise: Promise::Atomic, detail });
         }
     }
 
@@ -224,6 +198,16 @@ impl Oracle {
                 epoch: shard.log().epoch(),
             })
             .collect();
+        if stands.len() != self.stands.len() {
+            // Another number of cores, each with a log that begins behind all
+            // there were.
+            let before = self.stands.iter().map(|stand| stand.lsn).max().unwrap_or(Lsn(0));
+            if let Some(now) = stands.iter().find(|stand| stand.lsn <= before) {
+                let detail = format!("a core of another number of cores stands at {now:?}, one of before at {before}");
+                found.push(Violation { promise: Promise::Order, detail });
+            }
+            self.stands.clear();
+        }
         for (core, (before, now)) in self.stands.iter().zip(&stands).enumerate() {
             // Each opening writes a record, so both must have moved.
             if now.lsn <= before.lsn || now.sequence <= before.sequence {
@@ -243,19 +227,17 @@ impl Oracle {
     }
 }
 
-fn shown(value: Option<&Vec<u8>>) -> String {
-    value.map_or_else(
-        || "nothing".to_owned(),
-        |value| format!("{} ({} bytes)", text::print(&value[..value.len().min(24)]), value.len()),
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::workload::options;
+    use super::super::setup::Setup;
+    use super::super::workload::{Operation, SOURCE, Scratch};
     use super::*;
 
-    const WORKLOAD: Workload = Workload { seed: 3, keys: 50 };
+    const WORKLOAD: Workload = Workload { seed: 3, keys: 50, value_bytes: 40_000 };
+
+    fn options(cores: u16) -> corewal::Options {
+        Setup::small(cores, 50).options()
+    }
 
     fn apply(opened: &mut Opened, operation: Operation<'_>) {
         let shard = &mut opened.shards[opened.store.route(operation.key()).index()];
@@ -330,6 +312,39 @@ mod tests {
         assert_eq!(check(uneven, |ack| ack), [Promise::Consistent]);
         let late = |opened: &mut Opened| commit_all(opened, &corewal::Commit::new().watermark(i64::MAX));
         assert_eq!(check(late, |ack| ack), [Promise::Consistent]);
+    }
+
+    /// Cuts the end of a core's log off, so that its last epoch is gone: what a
+    /// lost write would do. The last frame of each core is an opening's, so the
+    /// store is one that a kill left.
+    #[test]
+    fn a_store_from_which_an_acknowledged_epoch_was_cut_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut oracle = Oracle::new(WORKLOAD);
+        let mut opened = options(1).open(dir.path()).unwrap();
+        let first = epoch(&mut opened, 0, |_| ());
+        let kept: Vec<_> =
+            files(dir.path()).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        let second = epoch(&mut opened, first.offset, |_| ());
+        std::mem::forget(opened);
+        // As the medium would be if the second epoch had never come to it.
+        let away = tempfile::tempdir().unwrap();
+        for (path, bytes) in kept {
+            let target = away.path().join(path.strip_prefix(dir.path()).unwrap());
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::fs::write(target, bytes).unwrap();
+        }
+        let mut lost = options(1).open(away.path()).unwrap();
+        assert_eq!(oracle.check(&mut lost, Some(first)), [], "the first is there");
+        drop(lost);
+        let mut lost = options(1).open(away.path()).unwrap();
+        let found = oracle.check(&mut lost, Some(second));
+        assert_eq!(found.first().map(|violation| violation.promise), Some(Promise::Durable), "{found:?}");
+    }
+
+    fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What is written: operation `n` follows from the seed and `n` alone, so the
 //! process that writes and the oracle that checks need not talk.
 
-use corewal::{Checkpoints, Commit, Options};
+use corewal::Commit;
+
+use super::setup::Setup;
 
 /// The name of the source whose offset says how many operations were done.
 pub(super) const SOURCE: &str = "torture";
@@ -38,9 +40,15 @@ pub(super) struct Workload {
     pub(super) seed: u64,
     /// How many keys there are.
     pub(super) keys: u64,
+    /// The longest value.
+    pub(super) value_bytes: usize,
 }
 
 impl Workload {
+    pub(super) fn new(seed: u64, setup: &Setup) -> Self {
+        Self { seed, keys: setup.keys, value_bytes: setup.value_bytes as usize }
+    }
+
     /// Operations an epoch. Another number for another seed, to meet frames
     /// and segments at other places.
     pub(super) fn epoch_length(self) -> u64 {
@@ -58,13 +66,13 @@ impl Workload {
         }
         // Mostly short; now and then longer than a buffer.
         let length = match random.u16(0..1000) {
-            0 => random.usize(0..40_000),
-            1..=50 => random.usize(0..4000),
-            _ => random.usize(0..100),
+            0 => random.usize(0..self.value_bytes),
+            1..=50 => random.usize(0..self.value_bytes / 10),
+            _ => random.usize(0..self.value_bytes / 400),
         };
         value.clear();
         value.extend_from_slice(format!("{n}:").as_bytes());
-        value.resize(value.len() + length, random.u8(..));
+        value.resize((value.len() + length).min(self.value_bytes), random.u8(..));
         Operation::Put(key, value)
     }
 
@@ -77,13 +85,6 @@ impl Workload {
     pub(super) fn watermark(self, n: u64) -> i64 {
         i64::try_from(3 * n + self.seed % 3).expect("nobody does so many operations")
     }
-}
-
-/// How the store is opened: small segments and buffers, so that their ends are
-/// met often, and many checkpoints.
-pub(super) fn options(cores: u16) -> Options {
-    let checkpoints = Checkpoints::default().bytes(512 << 10).keep(2);
-    Options::new().cores(cores).segment_bytes(256 << 10).buffer_bytes(16 << 10).checkpoints(checkpoints)
 }
 
 /// SplitMix64's finalizer over both: neighbours have nothing in common.
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_operation_follows_from_seed_and_number_alone() {
-        let workload = Workload { seed: 7, keys: 100 };
+        let workload = Workload { seed: 7, keys: 100, value_bytes: 40_000 };
         let (mut one, mut other) = (Scratch::default(), Scratch::default());
         let (mut deletes, mut large) = (0, 0);
         for n in 0..5000 {
@@ -113,7 +114,9 @@ mod tests {
             }
         }
         assert!((300..700).contains(&deletes) && large > 50, "{deletes} {large}");
-        let first = |seed| Workload { seed, keys: 100 }.operation(0, &mut Scratch::default()).key().to_vec();
+        let first = |seed| {
+            Workload { seed, keys: 100, value_bytes: 40_000 }.operation(0, &mut Scratch::default()).key().to_vec()
+        };
         assert!((0..20).any(|seed| first(seed) != first(seed + 1)));
     }
 }

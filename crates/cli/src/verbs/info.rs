@@ -67,6 +67,7 @@ fn as_json(info: &Info, path: &WritePath, offsets: Map<String, Value>, watermark
             "spares": info.space.spares,
         },
         "note": info.note,
+        "strangers": info.strangers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
         "write_path": medium::json(path),
     })
 }
@@ -126,6 +127,9 @@ fn as_text(
         }
     }
     lines.extend(info.note.iter().map(|note| format!("note            {note}")));
+    for stranger in &info.strangers {
+        lines.push(format!("not the store's {}", stranger.display()));
+    }
     lines.push(String::new());
     lines.push(format!(
         "{:>4} {:>8} {:>16} {:>16} {:>12} {:>9} {:>14}  end",
