@@ -42,8 +42,8 @@ fn disk() -> SimStorage {
     STORE.crash(CrashKind::Process, 0)
 }
 
-/// Found by this walk: two runs that claimed most of 2^64 keys overflowed the
-/// sum of them, one that claimed 2^26 had room made for so many, and a manifest
+/// Before numbers were held to bounds two runs that claimed most of 2^64 keys
+/// overflowed the sum of them, one that claimed 2^26 had room made for so many, and a manifest
 /// with the last number could not be followed by another.
 #[test]
 fn a_manifest_with_any_number_changed_takes_no_memory_by_it_and_overflows_nothing() {
