@@ -46,7 +46,7 @@ torture() { # name, directory
 # A file system of 64 MiB is filled by a store with a budget and without one,
 # which has to go on once there is space, and is killed when full.
 fill() { # name, directory
-    if COREWAL_SMALL_FS="$2" cargo test "${profile[@]}" --quiet -p corewal --test full small_file_system -- --test-threads 1 >"$work/err" 2>&1; then
+    if COREWAL_SMALL_FS="$2" cargo test "${profile[@]}" --quiet -p corewal --test engine small_file_system -- --test-threads 1 >"$work/err" 2>&1; then
         echo "$1: filled, nothing lost"
     else
         echo "$1: BROKEN when full: $(grep -m1 -A2 panicked "$work/err")"

@@ -199,3 +199,32 @@ fn counts_are_exact_after_kills() {
 fn sums_are_exact_after_kills() {
     killed("sum:amount", |input| &input.sums);
 }
+
+/// Once, a line counted as known to the commits as soon as one that carried
+/// the file's length was on its way. Killed before that one was durable, the
+/// next run found lines in the file that no commit knew, kept them, and read
+/// and wrote them again.
+#[test]
+fn no_rejected_line_is_written_before_a_durable_commit_knows_the_file() {
+    let text: String =
+        (0..40).map(|n| if n == 0 { "{\"key\":\"k\"}\n".into() } else { format!("bad {n}\n") }).collect();
+    let line = "ingest --json --key key --cores 4 --epoch-every 1 --rejects rejects.txt input.ndjson";
+    let mut killed = 0;
+    for _ in 0..20 {
+        let world = World::new();
+        world.file("input.ndjson", &text);
+        let mut child = world.command(line).spawn().unwrap();
+        let rejects = world.path("rejects.txt");
+        // At the first sight of a line in the file.
+        while child.try_wait().unwrap().is_none() && std::fs::metadata(&rejects).map_or(0, |file| file.len()) == 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        world.run(line).json();
+        let written = std::fs::read_to_string(&rejects).unwrap();
+        assert_eq!(written, text.split_once('\n').unwrap().1, "each rejected line once, in order");
+    }
+    assert!(killed > 0, "every run had ended: nothing was tested");
+}

@@ -29,10 +29,10 @@ mod seal;
 mod segment;
 mod store;
 
-#[path = "../../corewal/tests/hostile/counting.rs"]
+#[path = "../../corewal/tests/engine/hostile/counting.rs"]
 mod counting;
 #[allow(dead_code, reason = "the tests of the engine use more of it")]
-#[path = "../../corewal/tests/hostile/forge.rs"]
+#[path = "../../corewal/tests/engine/hostile/forge.rs"]
 mod forge;
 
 // The program has no library; its parsers know nothing of the rest of it.

@@ -307,6 +307,9 @@ impl Reader<'_> {
                 }
             }
         }
+        if let Some(rejects) = &mut self.rejects {
+            rejects.now_durable();
+        }
         Ok(())
     }
 

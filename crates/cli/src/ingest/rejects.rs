@@ -27,6 +27,8 @@ pub(super) struct Rejects {
     buffer: Vec<u8>,
     /// The length that the last commit carries; none if no commit ever did.
     committed: Option<u64>,
+    /// A commit that carries a length is durable.
+    known: bool,
 }
 
 impl Rejects {
@@ -52,7 +54,7 @@ impl Rejects {
         }
         let written = file.seek(SeekFrom::End(0)).map_err(trouble)?;
         let name = rejects_name(&canonical);
-        Ok(Self { shown: path.to_owned(), name, file, written, buffer: Vec::new(), committed: None })
+        Ok(Self { shown: path.to_owned(), name, file, written, buffer: Vec::new(), committed: None, known: false })
     }
 
     /// Cuts off what earlier runs wrote and did not commit. To be called with
@@ -64,6 +66,7 @@ impl Rejects {
                 self.file.set_len(length).map_err(|error| self.trouble(error))?;
                 self.written = length;
                 self.committed = Some(length);
+                self.known = true;
             }
             // Somebody has taken lines out, or the file away: it goes on at
             // its end, whatever that is.
@@ -72,10 +75,17 @@ impl Rejects {
         Ok(())
     }
 
-    /// Whether a commit knows the file. Only then may records be added:
-    /// otherwise a crash could leave lines that nobody knows to be in excess.
+    /// Whether a durable commit knows the file. Only then may records be added:
+    /// otherwise a crash could leave lines that nobody knows to be in excess. A
+    /// commit that is only on its way is not enough: it may never arrive.
     pub(super) fn is_known(&self) -> bool {
-        self.committed.is_some()
+        self.known
+    }
+
+    /// To be called when all commits of what [`settle`](Self::settle) gave are
+    /// durable.
+    pub(super) fn now_durable(&mut self) {
+        self.known = self.committed.is_some();
     }
 
     /// Adds a record.

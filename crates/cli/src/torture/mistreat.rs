@@ -103,9 +103,13 @@ impl Rack {
 
     /// From now on a write fails sooner or later.
     fn limit(&mut self, store: &Store, victim: &mut Victim) -> Result<(), Failure> {
-        // Whole blocks: what is left of a direct write that was cut elsewhere is
-        // refused for its alignment.
-        let bytes = 4096 * self.random.u64(1..store.setup.segment_bytes / 2048);
+        // By turns within the first half of a segment, which whatever it writes
+        // soon passes, and anywhere up to twice its length, which it may never
+        // reach. Whole blocks: what is left of a direct write that was cut
+        // elsewhere is refused for its alignment.
+        let blocks = store.setup.segment_bytes / 4096;
+        let most = if self.tally.of(Fault::Limit).made % 2 == 1 { blocks / 2 } else { 2 * blocks };
+        let bytes = 4096 * self.random.u64(1..=most.max(1));
         victim.limit_files(bytes)?;
         // It may go on for as long as what is ready lasts.
         for _ in 0..40 {

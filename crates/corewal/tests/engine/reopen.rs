@@ -1,4 +1,3 @@
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 //! The path everything takes: append, crash, open, same state. On real files.
 
 use std::collections::BTreeMap;

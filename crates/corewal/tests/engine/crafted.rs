@@ -1,5 +1,4 @@
 //! Crafted logs: intact checksums over what no writer produces.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use corewal::format::{
     FRAME_HEADER_LEN, FrameFields, Manifest, ManifestState, Opening, Record, SegmentHeader, finish_frame,

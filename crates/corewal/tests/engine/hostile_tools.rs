@@ -1,6 +1,5 @@
 //! Hostile bytes and the tools: whatever a store's files hold, looking,
 //! verifying and repairing give data or an error, and a repaired store opens.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,3 @@
-#![allow(
-    clippy::disallowed_methods,
-    clippy::cast_possible_truncation,
-    reason = "tests: threads over the cases, small numbers"
-)]
 //! Damage: whatever happens to the files of a store, opening gives the same
 //! data or an error that names the place. What cannot be noticed is counted
 //! and named, and must be no more than `docs/DURABILITY.md` says.

@@ -1,7 +1,6 @@
 //! Recovery's memory beyond the state itself does not grow with the log: a
 //! counting allocator sees the same peak over a log and over one eight times as
 //! long, with the same keys; and the same with a checkpoint before the log.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a test")]
 
 use corewal::{Checkpoints, Commit, Options};
 

@@ -1,4 +1,3 @@
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests: small numbers")]
 //! Hostile bytes: whatever the files of a store hold, opening gives data or an
 //! error. It does not panic, does not read the same bytes over and over, and
 //! takes no memory by a length that it has not checked.

@@ -1,6 +1,5 @@
 //! Appending allocates nothing: after a warm-up, a hundred thousand puts, with
 //! their submits and polls, leave the allocator alone.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a test")]
 
 use corewal::{Commit, Options, Recover, Writer};
 

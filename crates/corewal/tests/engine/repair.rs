@@ -1,5 +1,4 @@
 //! Looking into a store, verifying it, and repairing it when it is damaged.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -1,5 +1,3 @@
-#![cfg(unix)]
-#![allow(clippy::disallowed_methods, reason = "these tests look at what stands in the file system")]
 //! What a store's directory may hold, and what of it is touched.
 //!
 //! | module | what is in it |

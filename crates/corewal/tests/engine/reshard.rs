@@ -1,6 +1,5 @@
 //! Another number of cores: nothing is lost, and a crash in the middle leaves
 //! the old number or the new one.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,6 @@
 //! A full disk: what appending says, that nothing acknowledged is lost, and that
 //! work goes on once there is space, without opening again. On the simulated
 //! disk, and on a real small file system where one can be mounted.
-#![allow(clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -300,7 +299,7 @@ fn small_file_system_killed_when_full() {
     let dir = small.path.join("killed");
     let child = || {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "small_file_system_child", "--nocapture"]).env("COREWAL_FULL_CHILD", &dir);
+        child.args(["--exact", "full::small_file_system_child", "--nocapture"]).env("COREWAL_FULL_CHILD", &dir);
         child.stdout(Stdio::piped()).spawn().unwrap()
     };
     for lines in [1, 3] {

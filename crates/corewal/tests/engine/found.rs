@@ -1,6 +1,5 @@
 //! What the crash loop found, told as short stories, so that each stays fixed
 //! whatever the seeds do.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::path::PathBuf;
 

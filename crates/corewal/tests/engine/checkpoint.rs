@@ -1,6 +1,5 @@
 //! Checkpoints: what they hold, what they release, what opening makes of them
 //! when they are damaged.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

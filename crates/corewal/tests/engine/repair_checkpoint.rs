@@ -1,7 +1,6 @@
 //! Repairing a store that has checkpoints. Found by fuzzing whole directories
 //! (`crates/hostile`): in each case the repair said that it was done, and the
 //! store did not open, or did with less than it said.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! Group commit as a user sees it: what starts a sync, what tells of it, and
 //! what waits for it.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests: threads, small numbers")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

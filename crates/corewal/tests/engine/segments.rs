@@ -1,7 +1,6 @@
 //! Segments that are made ahead of need and written over: what they cost, what
 //! happens when the next one is not there, and that what a file held in an
 //! earlier life never comes back.
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,3 @@
-#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "tests")]
 //! Fault classes of the table in `docs/DURABILITY.md` that no other test makes
 //! on purpose: each test makes its fault by hand and says what has to become of
 //! it. (The crash loop meets most of them by chance, `damage` those of bytes.)
