@@ -62,7 +62,7 @@ struct Shared<S: Storage> {
     space: Arc<Space>,
     /// Runs are still to be merged, for which there was no space.
     owed: AtomicBool,
-    /// The store is being closed: no more runs are merged.
+    /// The store is being closed: no more runs are merged, unless they are small.
     stop: AtomicBool,
     /// Somebody found one to be due.
     due: Mutex<bool>,
@@ -273,9 +273,11 @@ impl<S: Storage> Shared<S> {
             && (new.is_some() || owed)
             && maker.newest().is_some()
         {
-            let fits = !self.stop.load(Ordering::Relaxed) && self.space.may_merge(self.space.merging());
+            let never = AtomicBool::new(false);
+            let stop = if maker.bytes() <= self.policy.merged_at_close() { &never } else { &self.stop };
+            let fits = !stop.load(Ordering::Relaxed) && self.space.may_merge(self.space.merging());
             let mut none = CheckpointMade::default();
-            let merged = fits && maker.compact(new.as_mut().unwrap_or(&mut none), &self.stop);
+            let merged = fits && maker.compact(new.as_mut().unwrap_or(&mut none), stop);
             self.owed.store(!merged, Ordering::Relaxed);
             self.space.set_merging(maker.to_merge());
         }

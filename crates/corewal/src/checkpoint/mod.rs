@@ -266,6 +266,12 @@ impl<S: Storage> Checkpointer<S> {
         }
     }
 
+    /// Bytes of the newest checkpoint.
+    fn bytes(&self) -> u64 {
+        let cores = self.manifest.newest().map_or(&[][..], |newest| &newest.cores);
+        cores.iter().flat_map(|core| &core.runs).map(|run| run.bytes).sum()
+    }
+
     /// Bytes of runs that the next checkpoint may have to merge: changes, or all
     /// where the runs of older checkpoints are kept beside.
     fn to_merge(&self) -> u64 {

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use corewal_format::RunRef;
 
+/// One is made for so many bytes of log, unless another number is asked for.
+const DEFAULT_BYTES: u64 = 64 << 20;
+
 /// When checkpoints are made on their own, and how many are kept.
 ///
 /// By default one is made for every 64 MiB of log, and the newest is kept. One
 /// that is due when the last shard and the last [`Store`](crate::Store) go is
-/// made before they are gone.
+/// made before they are gone. Where it takes less than eight times as much as
+/// one is made for, its runs are merged too; those of a larger one wait for the
+/// next opening, so that closing takes no longer the larger the state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoints {
     pub(crate) bytes: Option<u64>,
@@ -20,7 +25,7 @@ pub struct Checkpoints {
 
 impl Default for Checkpoints {
     fn default() -> Self {
-        Self { bytes: Some(64 << 20), every: None, keep: 1, keep_for: Duration::ZERO }
+        Self { bytes: Some(DEFAULT_BYTES), every: None, keep: 1, keep_for: Duration::ZERO }
     }
 }
 
@@ -68,6 +73,12 @@ impl Checkpoints {
     pub fn keep_for(mut self, time: Duration) -> Self {
         self.keep_for = time;
         self
+    }
+
+    /// A checkpoint of so many bytes has its runs merged while the store is
+    /// closed. Of a larger one, what waits for the next opening is a small part.
+    pub(crate) fn merged_at_close(&self) -> u64 {
+        self.bytes.unwrap_or(DEFAULT_BYTES).saturating_mul(8)
     }
 }
 

@@ -465,6 +465,36 @@ fn checkpoints_are_made_on_their_own_and_on_a_thread_of_their_own() {
     assert_eq!(found, expected);
 }
 
+/// A store that was closed in order once left all that the last checkpoint had
+/// folded unmerged, as much again as the state: opening read twice as much.
+#[test]
+fn closing_merges_the_runs_of_a_small_store() {
+    let mut unmerged = 0;
+    for last in 1..=8_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let small = Options::new().cores(1).buffers(4).buffer_bytes(4096).segment_bytes(65_536);
+        let mut opened = small.checkpoints(Checkpoints::default().bytes(40_000)).open(dir.path()).unwrap();
+        for number in 0..20 * 400 + last * 100 {
+            // Each key once, then again and again.
+            let key = (number * 7919 % 400).to_le_bytes();
+            opened.shards[0].put(&key, &[number as u8; 150]).unwrap();
+            if number % 20 == 19 {
+                opened.store.announce_epoch();
+                opened.shards[0].commit(&Commit::new()).unwrap();
+                opened.shards[0].sync().unwrap();
+            }
+        }
+        let behind = opened.store.checkpoint_status().behind;
+        drop(opened);
+        let info = Reader::open(dir.path()).unwrap().info().unwrap();
+        let runs = &info.checkpoints.last().unwrap().cores[0].runs;
+        let of = |base: bool| runs.iter().filter(|run| (run.level > 0) == base).map(|run| run.bytes).sum::<u64>();
+        assert!(of(false) <= of(true) / 3, "{} of changes over {}", of(false), of(true));
+        unmerged += u32::from(behind >= 40_000);
+    }
+    assert!(unmerged > 0, "never was a checkpoint due at the end: nothing was tested");
+}
+
 /// The record of a release is durable before the files go, but no frame says so
 /// until the next one is written: who read beside the writer, and only as far
 /// as is said to be durable, found the beginning gone and called it damage.
