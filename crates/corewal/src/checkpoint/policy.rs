@@ -10,11 +10,12 @@ const DEFAULT_BYTES: u64 = 64 << 20;
 
 /// When checkpoints are made on their own, and how many are kept.
 ///
-/// By default one is made for every 64 MiB of log, and the newest is kept. One
-/// that is due when the last shard and the last [`Store`](crate::Store) go is
-/// made before they are gone. Where it takes less than eight times as much as
-/// one is made for, its runs are merged too; those of a larger one wait for the
-/// next opening, so that closing takes no longer the larger the state is.
+/// By default one is made for every 64 MiB of log, and the newest is kept. When
+/// the last shard and the last [`Store`](crate::Store) go, a quarter of that is
+/// enough for one to be made before they are gone, so that the next opening has
+/// little to replay. Where it takes less than eight times as much as one is made
+/// for, its runs are merged too; those of a larger one wait for the next
+/// opening, so that closing takes no longer the larger the state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoints {
     pub(crate) bytes: Option<u64>,
