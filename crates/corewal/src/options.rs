@@ -260,7 +260,11 @@ impl Options {
     /// of cores; [`Error::NotAStore`] if it is none and may not be created;
     /// [`Error::BadOption`]; [`Error::Io`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Opened> {
-        self.open_with(dir, |_| Keyed::default())
+        // Compiled here, for all callers.
+        fn on_files(options: Options, dir: &Path) -> Result<Opened> {
+            options.open_dyn(FileStorage::new(), dir, &|_| Keyed::default())
+        }
+        on_files(self, dir.as_ref())
     }
 
     /// As [`Options::open`], with a state of the user's: `state` makes the empty
@@ -287,9 +291,19 @@ impl Options {
         dir: impl AsRef<Path>,
         state: impl Fn(corewal_format::CoreId) -> T + Send + Sync,
     ) -> Result<Opened<T, S>> {
+        self.open_dyn(storage, dir.as_ref(), &state)
+    }
+
+    /// One function for all callers: a closure's own type would have all of the
+    /// recovery compiled once more for each place that opens a store.
+    fn open_dyn<S: Storage, T: State>(
+        self,
+        storage: S,
+        dir: &Path,
+        state: recovery::NewState<'_, T>,
+    ) -> Result<Opened<T, S>> {
         let (policy, inline) = (self.checkpoints, self.inline);
-        let dir = dir.as_ref();
-        let logs = match recovery::open(self.clone(), storage.clone(), dir, &state) {
+        let logs = match recovery::open(self.clone(), storage.clone(), dir, state) {
             Err(Error::CoreCount { asked, .. }) if self.reshard => {
                 reshard_on(storage.clone(), dir, asked, self.clone())?;
                 recovery::open(self, storage, dir, state)?
@@ -311,7 +325,7 @@ impl Options {
     ) -> Result<(Vec<Writer<S>>, RecoveryReport)> {
         // Nobody makes checkpoints of bare logs.
         let options = Self { budget: self.budget.map(Budget::bare), ..self };
-        let OpenedLogs { cores, report, .. } = recovery::open(options, storage, dir.as_ref(), |_| ())?;
+        let OpenedLogs { cores, report, .. } = recovery::open(options, storage, dir.as_ref(), &|_| ())?;
         Ok((cores.into_iter().map(|core| core.writer).collect(), report))
     }
 

@@ -146,7 +146,11 @@ pub struct Assembly {
 /// [`Error::Damaged`] if the copies do not fit together or do not reach as far;
 /// [`Error::Io`]. The directory is of no use then.
 pub fn assemble(dir: impl AsRef<Path>, assembly: &Assembly) -> Result<Resharded> {
-    assemble_on(FileStorage::new(), dir, assembly)
+    // Compiled here, for all callers.
+    fn on_files(dir: &Path, assembly: &Assembly) -> Result<Resharded> {
+        assemble_dir(FileStorage::new(), dir, assembly)
+    }
+    on_files(dir.as_ref(), assembly)
 }
 
 /// As [`assemble`], on another backend.
@@ -154,8 +158,11 @@ pub fn assemble(dir: impl AsRef<Path>, assembly: &Assembly) -> Result<Resharded>
 /// # Errors
 /// As [`assemble`].
 pub fn assemble_on<S: Storage>(storage: S, dir: impl AsRef<Path>, assembly: &Assembly) -> Result<Resharded> {
+    assemble_dir(storage, dir.as_ref(), assembly)
+}
+
+fn assemble_dir<S: Storage>(storage: S, dir: &Path, assembly: &Assembly) -> Result<Resharded> {
     const CAPACITY: u64 = 1 << 20;
-    let dir = dir.as_ref();
     let Assembly { log_id, cores, generation, ref checkpoint, ref leads, until } = *assembly;
     if leads.len() != usize::from(cores) || checkpoint.as_ref().is_some_and(|found| found.cores.len() != leads.len()) {
         return Err(Error::BadOption { name: "assembly", must: format!("for {cores} cores") });

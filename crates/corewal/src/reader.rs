@@ -16,7 +16,8 @@ use crate::layout::Layout;
 use crate::options::Recover;
 use crate::parallel::for_each_core;
 use crate::recovery::{
-    Plan, Recovered, Root, check_claims, check_reach, check_root, is_undoable, load_manifest, plan, replay_from,
+    NewState, Plan, Recovered, Root, check_claims, check_reach, check_root, is_undoable, load_manifest, plan,
+    replay_from,
 };
 use crate::route::Router;
 use crate::scan::{Cursor, LogIdentity, Place, Step, Survey, survey};
@@ -161,7 +162,11 @@ impl Reader {
     /// [`Error::NotAStore`], [`Error::Damaged`], [`Error::Unsupported`],
     /// [`Error::Io`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::open_on(FileStorage::new(), dir)
+        // Compiled here, for all callers.
+        fn on_files(dir: &Path) -> Result<Reader> {
+            Reader::open_dir(FileStorage::new(), dir)
+        }
+        on_files(dir.as_ref())
     }
 }
 
@@ -171,6 +176,10 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// As [`Reader::open`].
     pub fn open_on(storage: S, dir: impl AsRef<Path>) -> Result<Self> {
+        Self::open_dir(storage, dir.as_ref())
+    }
+
+    fn open_dir(storage: S, dir: &Path) -> Result<Self> {
         let reader = Self::open_unclaimed(storage, dir)?;
         check_root(&reader.layout, &reader.manifest, reader.instead.as_deref(), reader.surveys.iter())?;
         // A live log may lag behind what another one says of it.
@@ -182,8 +191,8 @@ impl<S: Storage> Reader<S> {
     }
 
     /// Whatever the logs say of each other.
-    pub(crate) fn open_unclaimed(storage: S, dir: impl AsRef<Path>) -> Result<Self> {
-        let mut layout = Layout::of(storage, dir.as_ref())?;
+    pub(crate) fn open_unclaimed(storage: S, dir: &Path) -> Result<Self> {
+        let mut layout = Layout::of(storage, dir)?;
         let Root { manifest, instead } = ready_manifest(&layout)?;
         layout.generation = manifest.generation;
         let lock = layout.lock();
@@ -256,7 +265,7 @@ impl<S: Storage> Reader<S> {
         if !self.manifest.checkpoints.is_empty() && !T::FOLDS {
             return Err(Error::NotFoldable);
         }
-        self.replay_on(&self.manifest, recover, state)
+        self.replay_on(&self.manifest, recover, &state)
     }
 
     /// Source offsets and watermark of every core, without the state: of a
@@ -270,18 +279,18 @@ impl<S: Storage> Reader<S> {
             // The newest run says what all of them come to.
             part.runs.drain(..part.runs.len().saturating_sub(1));
         }
-        self.replay_on(&manifest, recover, |_| ())
+        self.replay_on(&manifest, recover, &|_| ())
     }
 
     fn replay_on<T: State>(
         &self,
         manifest: &Manifest,
         recover: Recover,
-        state: impl Fn(CoreId) -> T + Send + Sync,
+        state: NewState<'_, T>,
     ) -> Result<Vec<CoreView<T>>> {
         let keep = self.plan(recover).keep;
         let surveys: Vec<&Survey> = self.surveys.iter().collect();
-        let replayed = replay_from(&self.layout, manifest, &surveys, keep, false, &state, &SystemClock)?;
+        let replayed = replay_from(&self.layout, manifest, &surveys, keep, false, state, &SystemClock)?;
         let view = |(survey, (recovered, _)): (&Survey, (Recovered<T>, _))| {
             let progress = recovered.progress;
             let (offsets, watermark) = (progress.offsets, progress.watermark);

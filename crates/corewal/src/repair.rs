@@ -60,7 +60,11 @@ pub struct Repair {
 /// back, which nothing here can make again: an archive may have it;
 /// [`Error::Io`], after which repair again.
 pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
-    repair_on(FileStorage::new(), dir, apply)
+    // Compiled here, for all callers.
+    fn on_files(dir: &Path, apply: bool) -> Result<Repair> {
+        repair_dir(FileStorage::new(), dir, apply)
+    }
+    on_files(dir.as_ref(), apply)
 }
 
 /// As [`repair`], on another backend.
@@ -68,7 +72,11 @@ pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
 /// # Errors
 /// As [`repair`].
 pub fn repair_on<S: Storage>(storage: S, dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
-    let mut layout = Layout::of(storage, dir.as_ref())?;
+    repair_dir(storage, dir.as_ref(), apply)
+}
+
+fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair> {
+    let mut layout = Layout::of(storage, dir)?;
     let mut repair = Repair { applied: apply, ..Repair::default() };
     let manifest = ready_manifest(&layout);
     if let Err(error @ (Error::NotAStore { .. } | Error::Unsupported { .. })) = manifest {

@@ -44,7 +44,11 @@ pub struct Resharded {
 /// opening. The store is as it was, but for a checkpoint that was made (and
 /// an epoch that was ended, if its cores are recovered to their latest).
 pub fn reshard(dir: impl AsRef<Path>, cores: u16) -> Result<Resharded> {
-    reshard_on(FileStorage::new(), dir, cores, Options::new())
+    // Compiled here, for all callers.
+    fn on_files(dir: &Path, cores: u16) -> Result<Resharded> {
+        reshard_on(FileStorage::new(), dir, cores, Options::new())
+    }
+    on_files(dir.as_ref(), cores)
 }
 
 /// As [`reshard`], on another backend, with the options by which the store is

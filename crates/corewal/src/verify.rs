@@ -64,7 +64,11 @@ pub struct Verification {
 /// [`Error::NotAStore`] and [`Error::Io`]. Damage is no error here: it is what
 /// is looked for.
 pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
-    verify_on(FileStorage::new(), dir)
+    // Compiled here, for all callers.
+    fn on_files(dir: &Path) -> Result<Verification> {
+        verify_dir(FileStorage::new(), dir)
+    }
+    on_files(dir.as_ref())
 }
 
 /// As [`verify`], on another backend.
@@ -72,7 +76,11 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Verification> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_on<S: Storage>(storage: S, dir: impl AsRef<Path>) -> Result<Verification> {
-    let mut layout = Layout::of(storage, dir.as_ref())?;
+    verify_dir(storage, dir.as_ref())
+}
+
+fn verify_dir<S: Storage>(storage: S, dir: &Path) -> Result<Verification> {
+    let mut layout = Layout::of(storage, dir)?;
     let mut found = Verification::default();
     let manifest = match ready_manifest(&layout) {
         Ok(Root { manifest, instead }) => {

@@ -8,7 +8,7 @@ use corewal_io::Storage;
 
 use super::plan::Keep;
 use super::replay::{Base, Recovered, replay};
-use super::since;
+use super::{NewState, since};
 use crate::checkpoint::Merge;
 use crate::clock::Clock;
 use crate::commit::Progress;
@@ -37,7 +37,7 @@ pub(crate) fn replay_from<S: Storage, T: State>(
     surveys: &[&Survey],
     keep: Keep,
     inline: bool,
-    state: impl Fn(CoreId) -> T + Send + Sync,
+    state: NewState<'_, T>,
     clock: &dyn Clock,
 ) -> Result<Replayed<T>> {
     let log = |core| LogIdentity::of(manifest, core);

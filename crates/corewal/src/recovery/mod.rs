@@ -68,12 +68,15 @@ pub(crate) struct OpenedLogs<S: Storage, T> {
     pub(crate) space: Arc<Space>,
 }
 
+/// Makes the empty state of a core.
+pub(crate) type NewState<'s, T> = &'s (dyn Fn(CoreId) -> T + Send + Sync);
+
 /// Opens or creates the store in `dir`.
 pub(crate) fn open<S: Storage, T: State>(
     mut options: Options,
     storage: S,
     dir: &Path,
-    state: impl Fn(CoreId) -> T + Send + Sync,
+    state: NewState<'_, T>,
 ) -> Result<OpenedLogs<S, T>> {
     options.check()?;
     let clock = Arc::clone(&options.clock);
