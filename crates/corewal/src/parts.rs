@@ -148,20 +148,26 @@ pub struct Assembly {
 pub fn assemble(dir: impl AsRef<Path>, assembly: &Assembly) -> Result<Resharded> {
     // Compiled here, for all callers.
     fn on_files(dir: &Path, assembly: &Assembly) -> Result<Resharded> {
-        assemble_dir(FileStorage::new(), dir, assembly)
+        assemble_dir(FileStorage::new(), dir, assembly, Options::new())
     }
     on_files(dir.as_ref(), assembly)
 }
 
-/// As [`assemble`], on another backend.
+/// As [`assemble`], on another backend, with the options by which the store is
+/// opened for it.
 ///
 /// # Errors
 /// As [`assemble`].
-pub fn assemble_on<S: Storage>(storage: S, dir: impl AsRef<Path>, assembly: &Assembly) -> Result<Resharded> {
-    assemble_dir(storage, dir.as_ref(), assembly)
+pub fn assemble_on<S: Storage>(
+    storage: S,
+    dir: impl AsRef<Path>,
+    assembly: &Assembly,
+    options: Options,
+) -> Result<Resharded> {
+    assemble_dir(storage, dir.as_ref(), assembly, options)
 }
 
-fn assemble_dir<S: Storage>(storage: S, dir: &Path, assembly: &Assembly) -> Result<Resharded> {
+fn assemble_dir<S: Storage>(storage: S, dir: &Path, assembly: &Assembly, options: Options) -> Result<Resharded> {
     const CAPACITY: u64 = 1 << 20;
     let Assembly { log_id, cores, generation, ref checkpoint, ref leads, until } = *assembly;
     if leads.len() != usize::from(cores) || checkpoint.as_ref().is_some_and(|found| found.cores.len() != leads.len()) {
@@ -205,7 +211,8 @@ fn assemble_dir<S: Storage>(storage: S, dir: &Path, assembly: &Assembly) -> Resu
         Until::Epoch(epoch) => epoch,
         Until::Time(time) => epoch_by(storage.clone(), dir, time)?,
     };
-    let moved = move_to(storage, dir, None, Options { create: false, until, ..Options::new() })?;
+    let options = Options { cores: None, create: false, reshard: false, until, ..options };
+    let moved = move_to(storage, dir, None, options)?;
     match assembly.until {
         Until::Epoch(epoch) if moved.epoch != epoch => Err(Error::BadOption {
             name: "until",

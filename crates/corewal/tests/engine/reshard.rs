@@ -257,7 +257,7 @@ mod copies {
             for epoch in first.get()..=reach.unwrap().get() {
                 let (to, assembly) = copy(&disk, &parts, checkpoint);
                 let assembly = Assembly { until: Until::Epoch(Epoch(epoch)), ..assembly };
-                let moved = assemble_on(to.clone(), DIR, &assembly).unwrap();
+                let moved = assemble_on(to.clone(), DIR, &assembly, Options::new()).unwrap();
                 assert_eq!(moved.epoch, Epoch(epoch));
                 let mut store = open(&to, Some(2));
                 assert_eq!(data(&store), states[usize::try_from(epoch).unwrap()], "epoch {epoch} of {checkpoint:?}");
@@ -269,12 +269,14 @@ mod copies {
         assert!(made > 20, "{made}");
         // A checkpoint alone.
         let (to, assembly) = copy(&disk, &Parts { segments: Vec::new(), ..parts.clone() }, Some(2));
-        let moved = assemble_on(to.clone(), DIR, &assembly).unwrap();
+        let moved = assemble_on(to.clone(), DIR, &assembly, Options::new()).unwrap();
         assert_eq!(data(&open(&to, None)), states[usize::try_from(moved.epoch.get()).unwrap()]);
         // An epoch that is not in the copies is refused.
         let (to, assembly) = copy(&disk, &parts, Some(2));
         let assembly = Assembly { until: Until::Epoch(Epoch(1000)), ..assembly };
-        assert!(assemble_on(to, DIR, &assembly).unwrap_err().to_string().contains("complete in the copies"));
+        assert!(
+            assemble_on(to, DIR, &assembly, Options::new()).unwrap_err().to_string().contains("complete in the copies")
+        );
     }
 
     #[test]
@@ -294,7 +296,7 @@ mod copies {
         let parts = Reader::open_on(disk.clone(), DIR).unwrap().parts();
         let newest = parts.checkpoints.len() - 1;
         let (to, assembly) = copy(&disk, &Parts { segments: Vec::new(), ..parts }, Some(newest));
-        assemble_on(to.clone(), DIR, &assembly).unwrap();
+        assemble_on(to.clone(), DIR, &assembly, Options::new()).unwrap();
         let offsets: Vec<_> = open(&to, None).shards.iter().map(|shard| shard.offset_u64("in")).collect();
         assert_eq!(offsets, [Some(7), Some(8), Some(9)]);
     }
@@ -331,7 +333,7 @@ mod copies {
             }
             further += u64::from(ahead > behind + 1);
             let (to, assembly) = copy(&disk, &parts, Some(0));
-            let moved = assemble_on(to.clone(), DIR, &assembly).unwrap();
+            let moved = assemble_on(to.clone(), DIR, &assembly, Options::new()).unwrap();
             assert_eq!(moved.epoch, Epoch(ahead.min(behind)), "after {number} epochs");
             assert_eq!(data(&open(&to, Some(2))), states[usize::try_from(moved.epoch.get()).unwrap()]);
         }

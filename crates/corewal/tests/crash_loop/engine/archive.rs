@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use corewal::format::{Checkpoint, name};
 use corewal::io::{CrashKind, SimStorage};
 use corewal::{
-    Assembly, Epoch, Error, Parts, Reader, Recover, Resharded, SealedSegment, Until, assemble_on, run_name,
-    segment_name,
+    Assembly, Epoch, Error, ManualClock, Options, Parts, Reader, Recover, Resharded, SealedSegment, Until, assemble_on,
+    run_name, segment_name,
 };
 
 use fastrand::Rng;
@@ -101,7 +102,7 @@ pub(crate) struct Gathered<'c> {
 impl Gathered<'_> {
     /// Brings the files to a disk, durably, and removes all others: what an
     /// earlier try has left. Then makes a store of them.
-    pub(crate) fn assemble(&self, disk: &SimStorage) -> corewal::Result<Resharded> {
+    pub(crate) fn assemble(&self, disk: &SimStorage, clock: &Arc<ManualClock>) -> corewal::Result<Resharded> {
         disk.record_snapshots(false);
         for path in disk.files() {
             if path.starts_with(DIR) && !self.files.contains_key(&path) {
@@ -118,7 +119,9 @@ impl Gathered<'_> {
         let mark = Path::new(DIR).join(name::RESTORE_MARK);
         disk.write_file(&mark, Vec::new());
         disk.record_snapshots(true);
-        let made = assemble_on(disk.clone(), DIR, &self.assembly);
+        // One order of steps, whenever a seed is replayed.
+        let options = Options::new().clock(clock.clone()).single_threaded();
+        let made = assemble_on(disk.clone(), DIR, &self.assembly, options);
         disk.remove_file_durably(&mark);
         disk.record_snapshots(false);
         made
@@ -133,13 +136,13 @@ pub(crate) fn restore(session: &Session<'_>, live: &SimStorage, oracle: &Oracle,
         return Ok(());
     }
     let Some(copies) = Copies::of(live, |count| rng.usize(0..count))? else { return Ok(()) };
-    let made = copies.up_to(None).assemble(&profile.new_disk());
+    let made = copies.up_to(None).assemble(&profile.new_disk(), &profile.clock);
     let reach = made.map_err(|error| format!("a store of copies: {error}"))?.epoch.get();
     ensure!(reach >= copies.oldest(), "epoch {reach}, with a checkpoint of epoch {}", copies.oldest());
     let epoch = rng.u64(copies.oldest()..=reach);
     let gathered = copies.up_to(Some(epoch));
     let disk = profile.new_disk();
-    let made = match gathered.assemble(&disk) {
+    let made = match gathered.assemble(&disk, &profile.clock) {
         // Not every number is an epoch that all have ended.
         Err(Error::BadOption { .. }) if epoch < reach => return Ok(()),
         made => made.map_err(|error| format!("a store of epoch {epoch}: {error}"))?,
@@ -160,7 +163,7 @@ pub(crate) fn restore(session: &Session<'_>, live: &SimStorage, oracle: &Oracle,
         let seed = rng.u64(..);
         let crashed = snapshot.crash(kind, seed);
         // Begun anew, over what the first try has left.
-        let again = gathered.assemble(&crashed).map_err(|error| error.to_string());
+        let again = gathered.assemble(&crashed, &profile.clock).map_err(|error| error.to_string());
         let seen = again.and_then(|again| {
             ensure!(again == made, "{again:?} instead of {made:?}");
             look(&crashed)

@@ -15,7 +15,7 @@ pub(crate) struct Campaign {
 }
 
 /// What was looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Crashes that were opened and compared.
     pub(crate) states: u64,
