@@ -6,8 +6,8 @@
 #   scripts/fuzz.sh [SECONDS] [TARGET ...]     10 seconds each, all targets, unless told
 #   scripts/fuzz.sh 14400                      the long form: four hours each
 #
-# It needs a nightly toolchain and cargo-fuzz. Where they are not, the kept
-# inputs are replayed, which `cargo test` does as well.
+# It needs a C++ compiler, for libFuzzer. Where there is none the kept inputs are
+# replayed, which `cargo test` does as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,27 +16,39 @@ shift || true
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(segment run manifest directory ingest)
 
-if ! version=$(cargo +nightly fuzz --version 2>&1); then
-    echo "fuzzing: left out, it takes a nightly toolchain and cargo-fuzz:"
-    echo "    rustup toolchain install nightly --profile minimal && cargo install cargo-fuzz --locked"
-    echo "the kept inputs are replayed instead"
+if ! command -v c++ >/dev/null; then
+    echo "fuzzing: left out, it takes a C++ compiler; the kept inputs are replayed instead"
     exec cargo test --quiet -p corewal-hostile --test corpus
 fi
 
-# No sanitizer: what decodes has no unsafe code, and without one there are
-# twice as many inputs. (COREWAL_SANITIZER=address for the buffers of crates/io.)
-build=(cargo +nightly fuzz build --fuzz-dir fuzz --sanitizer "${COREWAL_SANITIZER:-none}")
+# What cargo-fuzz asks of the compiler, all of it stable: counters at each edge,
+# and what is compared with what (clang.llvm.org, "SanitizerCoverage"). Only for
+# this host's own target, so that build scripts are left alone. No sanitizer by
+# default: what decodes has no unsafe code, and without one there are twice as
+# many inputs. (COREWAL_SANITIZER=address, for the buffers of crates/io, takes a
+# nightly toolchain.)
+coverage="--cfg fuzzing -Cpasses=sancov-module"
+for kind in level=4 inline-8bit-counters pc-table trace-compares; do
+    coverage+=" -Cllvm-args=-sanitizer-coverage-$kind"
+done
+toolchain=()
+if [ -n "${COREWAL_SANITIZER:-}" ]; then
+    toolchain=(+nightly)
+    coverage+=" -Zsanitizer=$COREWAL_SANITIZER"
+fi
+host=$(rustc "${toolchain[@]}" -vV | sed -n 's/^host: //p')
+built=${CARGO_TARGET_DIR:-fuzz/target}
 began=$SECONDS
-nice -n 5 "${build[@]}" 2>&1 | grep -E '^(error|warning: unused)|Finished' || true
-echo "$version, built in $((SECONDS - began)) s"
-host=$(rustc +nightly -vV | sed -n 's/^host: //p')
+RUSTFLAGS=$coverage CARGO_TARGET_DIR=$built \
+    cargo "${toolchain[@]}" build --quiet --locked --release --target "$host" --manifest-path fuzz/Cargo.toml
+echo "fuzz targets, built in $((SECONDS - began)) s"
 
 broken=0
 for target in "${targets[@]}"; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     log=$(mktemp "${TMPDIR:-/tmp}/corewal-fuzz.XXXXXX")
     # Besides what the targets hold themselves to: 5 seconds and 1 GiB an input.
-    if nice -n 5 "fuzz/target/$host/release/$target" "fuzz/corpus/$target" "fuzz/seeds/$target" \
+    if nice -n 5 "$built/$host/release/$target" "fuzz/corpus/$target" "fuzz/seeds/$target" \
         -artifact_prefix="fuzz/artifacts/$target/" -max_total_time="$seconds" -timeout=5 \
         -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
         value() { sed -n "s/^stat::$1: *//p" "$log"; }

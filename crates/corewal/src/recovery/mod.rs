@@ -352,7 +352,13 @@ impl<S: Storage> Core<'_, S> {
             storage.zero(&active.file, place.offset, len).map_err(|error| Error::io("cut", &path, error))?;
             self.layout.settle(&active.file, place.offset, &path)?;
         }
-        let successor = if ready(next) { Some(self.open_segment(next, base_lsn)?) } else { None };
+        let successor = if ready(next) {
+            let mut successor = self.open_segment(next, base_lsn)?;
+            self.complete(&mut successor, BLOCK_LEN as u64)?;
+            Some(successor)
+        } else {
+            None
+        };
         Ok(Ends { spans: survey.segments.clone(), active, successor })
     }
 
@@ -362,20 +368,25 @@ impl<S: Storage> Core<'_, S> {
         let last = survey.segments.last().expect("a log that opens has a segment");
         assert_eq!(last.id, place.segment, "the verdict found the successor of a sealed segment whole");
         let mut active = self.open_segment(place.segment, place.base_lsn)?;
-        let path = self.segment(place.segment);
-        // A file that was cut short by hand gets its last block back, and room
-        // for a seal: the next segment's base says how long this file is.
-        let (len, seal_end) = (self.layout.len(&active.file, &path)?, place.offset + BLOCK_LEN as u64);
-        active.capacity = active.capacity.max(seal_end);
-        if len < active.capacity {
-            let from = len / BLOCK_LEN as u64 * BLOCK_LEN as u64;
-            let from = from.max(place.offset);
-            self.layout.space.log_grown(active.capacity - len);
-            let zeroed = self.layout.storage.zero(&active.file, from, active.capacity - from);
-            zeroed.map_err(|error| Error::io("extend", &path, error))?;
-            self.layout.settle(&active.file, from, &path)?;
-        }
+        self.complete(&mut active, place.offset)?;
         Ok(active)
+    }
+
+    /// A file that was cut short by hand, behind the `end` of what counts, gets
+    /// its last block back, and room for a seal: the next segment's base says
+    /// how long this file is.
+    fn complete(&self, segment: &mut OpenSegment<S::File>, end: u64) -> Result<()> {
+        let path = self.segment(segment.identity.segment);
+        let len = self.layout.len(&segment.file, &path)?;
+        segment.capacity = segment.capacity.max(end + BLOCK_LEN as u64);
+        if len < segment.capacity {
+            let from = (len / BLOCK_LEN as u64 * BLOCK_LEN as u64).max(end);
+            self.layout.space.log_grown(segment.capacity - len);
+            let zeroed = self.layout.storage.zero(&segment.file, from, segment.capacity - from);
+            zeroed.map_err(|error| Error::io("extend", &path, error))?;
+            self.layout.settle(&segment.file, from, &path)?;
+        }
+        Ok(())
     }
 
     fn open_segment(&self, segment: SegmentId, base_lsn: Lsn) -> Result<OpenSegment<S::File>> {

@@ -105,6 +105,29 @@ fn where_the_next_segment_is_not_there_append_says_so_and_loses_nothing() {
     assert_eq!(opened.shards[0].state().0.len() as u64, appended + 1);
 }
 
+/// Found by the fuzzer. A segment that was made ahead and cut short by hand,
+/// within a block, was written to as if it had its last block, and then seemed
+/// to have lost it: the store did not open any more.
+#[test]
+fn a_segment_made_ahead_that_was_cut_short_gets_its_last_block_back() {
+    let disk = SimStorage::default();
+    let mut one = writer(&disk);
+    commit(&mut one, 1);
+    drop(one);
+    let ahead = segments(&disk).pop().unwrap();
+    let mut bytes = disk.read_file(&ahead).unwrap();
+    assert!(segments(&disk).len() == 2 && bytes.len() == 16_384, "{}: {}", ahead.display(), bytes.len());
+    bytes.truncate(12_576);
+    disk.write_file(&ahead, bytes);
+    for number in 2..12 {
+        let mut again = writer(&disk);
+        commit(&mut again, number);
+    }
+    assert!(segments(&disk).len() > 3);
+    let opened = options().open_on(disk.clone(), "/db", |_| Seen::default()).unwrap();
+    assert_eq!(opened.shards[0].state().0, (1..12).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_segment_that_cannot_be_made_is_an_error_that_passes() {
     let disk = SimStorage::default();
