@@ -103,10 +103,3 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// Keys and values for people, as the oracle prints them.
-mod text {
-    pub(crate) fn print(bytes: &[u8]) -> impl std::fmt::Display {
-        bytes.escape_ascii().to_string()
-    }
-}

@@ -27,7 +27,7 @@ const TRIES: u32 = 200;
 
 /// Works until it is killed.
 pub(super) fn run(dir: &Path, args: &TortureChild) -> Result<(), Failure> {
-    let (setup, workload) = (args.setup, Workload::new(args.seed, &args.setup));
+    let (setup, workload) = (args.setup, args.setup.workload(args.seed));
     let options = match args.budget {
         Some(bytes) => setup.options().budget(Budget::bytes(bytes)),
         None => setup.options(),

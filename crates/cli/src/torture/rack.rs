@@ -81,7 +81,7 @@ impl Rack {
     pub(super) fn one_store(&mut self, seed: u64, over: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         self.tally.stores += 1;
         let before = self.tally.records;
-        let workload = Workload::new(seed, &self.setup);
+        let workload = self.setup.workload(seed);
         let mut store = Store { seed, workload, oracle: Oracle::new(workload), setup: self.setup };
         loop {
             // Each draws from its own sequence: what one does with chance must

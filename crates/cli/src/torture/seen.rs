@@ -7,7 +7,6 @@ use corewal::{CoreView, Keyed, Opened, Router};
 
 use super::oracle::{Oracle, Promise, Violation};
 use super::workload::{Operation, SOURCE, Scratch, Workload};
-use crate::text;
 
 /// Keys and values.
 pub(super) type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -57,7 +56,7 @@ impl Seen {
 
     fn take(&mut self, router: &Router, core: corewal::CoreId, key: &[u8], value: &[u8]) {
         if router.route(key) != core {
-            self.astray = Some(format!("core {core} has key {}, which is another's", text::print(key)));
+            self.astray = Some(format!("core {core} has key {}, which is another's", key.escape_ascii()));
         }
         self.state.insert(key.to_vec(), value.to_vec());
     }
@@ -96,7 +95,7 @@ impl Seen {
                 "at offset {} {} key(s) differ; the first is {}: expected {}, found {}",
                 self.offset(),
                 differ.len(),
-                text::print(key),
+                key.escape_ascii(),
                 shown(expected.get(*key)),
                 shown(self.state.get(*key)),
             );
@@ -137,6 +136,6 @@ pub(super) fn advance(workload: Workload, state: &mut State, from: u64, to: u64)
 fn shown(value: Option<&Vec<u8>>) -> String {
     value.map_or_else(
         || "nothing".to_owned(),
-        |value| format!("{} ({} bytes)", text::print(&value[..value.len().min(24)]), value.len()),
+        |value| format!("{} ({} bytes)", value[..value.len().min(24)].escape_ascii(), value.len()),
     )
 }

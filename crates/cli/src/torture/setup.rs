@@ -3,6 +3,7 @@
 use clap::Args;
 use corewal::{Checkpoints, Options};
 
+use super::workload::Workload;
 use crate::args::cores;
 use crate::medium::Io;
 
@@ -46,6 +47,11 @@ impl Setup {
             .segment_bytes(self.segment_bytes)
             .buffer_bytes(self.buffer_bytes as usize)
             .checkpoints(checkpoints)
+    }
+
+    /// What is written.
+    pub(super) fn workload(self, seed: u64) -> Workload {
+        Workload::new(seed, self.keys, self.value_bytes)
     }
 
     /// As the command line has it.

@@ -3,8 +3,6 @@
 
 use corewal::Commit;
 
-use super::setup::Setup;
-
 /// The name of the source whose offset says how many operations were done.
 pub(super) const SOURCE: &str = "torture";
 
@@ -45,8 +43,8 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    pub(super) fn new(seed: u64, setup: &Setup) -> Self {
-        Self { seed, keys: setup.keys, value_bytes: setup.value_bytes as usize }
+    pub(super) fn new(seed: u64, keys: u64, value_bytes: u32) -> Self {
+        Self { seed, keys, value_bytes: value_bytes as usize }
     }
 
     /// Operations an epoch. Another number for another seed, to meet frames

@@ -17,6 +17,7 @@ const OLDER: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) newest: Box<Bytes>,
+    #[allow(clippy::vec_box, reason = "the newest is moved there, without a copy")]
     pub(super) older: Vec<Box<Bytes>>,
     /// When the newest was written.
     stamp: u64,

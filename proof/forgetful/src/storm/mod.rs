@@ -10,6 +10,9 @@ mod plan;
 #[cfg(feature = "planted-bugs")]
 mod plant;
 mod rack;
+#[allow(dead_code, reason = "as the oracle")]
+#[path = "../../../../crates/cli/src/torture/seen.rs"]
+mod seen;
 mod tally;
 mod victim;
 #[path = "../../../../crates/cli/src/torture/workload.rs"]
@@ -20,14 +23,28 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
+use corewal::{Checkpoints, Options};
 
 pub(crate) use self::io::Io;
 #[cfg(feature = "planted-bugs")]
 pub(crate) use self::plant::Plant;
 use self::rack::Rack;
 use self::tally::Tally;
+use self::workload::Workload;
 pub(crate) use self::writer::run as write;
 use crate::Storm;
+
+/// As `corewal torture` has it: small, so that the ends of buffers and segments
+/// are met often, and many checkpoints.
+fn options(cores: u16) -> Options {
+    let checkpoints = Checkpoints::default().bytes(512 << 10).keep(2);
+    Options::new().cores(cores).segment_bytes(256 << 10).buffer_bytes(16 << 10).checkpoints(checkpoints)
+}
+
+/// What is written by it.
+fn workload(seed: u64, keys: u64) -> Workload {
+    Workload::new(seed, keys, 40_000)
+}
 
 /// Storms, side by side. False if a promise was broken.
 pub(crate) fn run(args: &Storm) -> Result<bool> {

@@ -16,7 +16,8 @@ use super::oracle::Oracle;
 use super::plan::{End, Plan};
 use super::tally::Tally;
 use super::victim::{Said, Victim};
-use super::workload::{SOURCE, Workload, options};
+use super::workload::{SOURCE, Workload};
+use super::{options, workload};
 use crate::Storm;
 use crate::disk::{Disk, On, Pages, Struck, Survive};
 use crate::mount::Mounted;
@@ -125,7 +126,7 @@ impl<'a> Rack<'a> {
         if self.args.lie {
             disk.lie();
         }
-        let workload = Workload { seed: self.random.u64(..), keys: 200 };
+        let workload = workload(self.random.u64(..), 200);
         let mounted = Mounted::new(&self.place.path().join("mount"), disk)?;
         std::fs::create_dir(mounted.path().join("store"))?;
         std::fs::File::open(mounted.path())?.sync_all()?;

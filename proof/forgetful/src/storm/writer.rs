@@ -17,7 +17,8 @@ use corewal::io::FileStorage;
 use corewal::{Commit, CoreId, Epoch, Keyed, Opened, Store};
 
 use super::io::Io;
-use super::workload::{Operation, SOURCE, Scratch, Workload, options};
+use super::workload::{Operation, SOURCE, Scratch, Workload};
+use super::{options, workload};
 use crate::Write;
 
 type Shard = corewal::Shard<Keyed, FileStorage>;
@@ -33,7 +34,7 @@ const PROBES: u32 = 20;
 
 /// Writes until it is killed, or until all cores were refused for good.
 pub(crate) fn run(args: &Write) -> Result<()> {
-    let workload = Workload { seed: args.seed, keys: args.keys };
+    let workload = workload(args.seed, args.keys);
     let options = options(args.cores);
     #[cfg(feature = "planted-bugs")]
     let options = super::plant::planted(options, args.plant);
