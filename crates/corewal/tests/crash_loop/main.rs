@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! COREWAL_CRASH_STATES=100000 COREWAL_CRASH_FIRST=5000 cargo test -p corewal --test crash_loop
+//! COREWAL_CRASH_SEEDS=100 COREWAL_CRASH_FIRST=20000 cargo test -p corewal --test crash_loop
 //! COREWAL_CRASH_SEED=17 cargo test -p corewal --test crash_loop -- --nocapture
 //! ```
 
@@ -28,8 +29,12 @@ fn every_crash_gives_back_what_was_acknowledged() {
         assert!(outcome.is_ok(), "seed {seed}, after {} crash states: {}", counts.states, outcome.unwrap_err());
         return;
     }
-    let first = std::env::var("COREWAL_CRASH_FIRST").map_or(FIRST_SEED, |text| text.parse().unwrap());
-    let campaign = Campaign { first, states: states_from_environment(20_000) };
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let first = number("COREWAL_CRASH_FIRST").unwrap_or(FIRST_SEED);
+    // So many seeds, whatever they come to, or so many states.
+    let seeds = number("COREWAL_CRASH_SEEDS");
+    let states = states_from_environment(if seeds.is_some() { u64::MAX } else { 20_000 });
+    let campaign = Campaign { first, states, seeds: seeds.unwrap_or(u64::MAX) };
     let report = campaign.run(Profile::of);
     println!("{report}; from seed {first} on");
     if let Some((seed, error)) = report.violation {

@@ -124,7 +124,7 @@ fn a_segment_made_ahead_that_was_cut_short_gets_its_last_block_back() {
         commit(&mut again, number);
     }
     assert!(segments(&disk).len() > 3);
-    let opened = options().open_on(disk.clone(), "/db", |_| Seen::default()).unwrap();
+    let opened = options().open_on(disk, "/db", |_| Seen::default()).unwrap();
     assert_eq!(opened.shards[0].state().0, (1..12).collect::<Vec<_>>());
 }
 

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use super::check::Session;
 use super::{Outcome, Profile, Workload, bare, life};
 
-/// A number of crash states to look at, from seed `first` on.
+/// A number of crash states to look at, from seed `first` on, of at most so
+/// many seeds.
 pub(crate) struct Campaign {
     pub(crate) first: u64,
     pub(crate) states: u64,
+    pub(crate) seeds: u64,
 }
 
 /// What was looked at.
@@ -62,6 +64,9 @@ impl Campaign {
         let work = || {
             while !stop.load(Ordering::Relaxed) && states.load(Ordering::Relaxed) < self.states {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed - self.first >= self.seeds {
+                    break;
+                }
                 let began = Instant::now();
                 let (looked_at, outcome) = run_seed(&profile(seed));
                 states.fetch_add(looked_at.states, Ordering::Relaxed);
@@ -85,7 +90,7 @@ impl Campaign {
             }
         });
         let (violation, slowest, counts) = found.into_inner().expect("the threads are done");
-        let seeds = next.into_inner() - self.first;
+        let seeds = (next.into_inner() - self.first).min(self.seeds);
         Report { counts, seeds, slowest, took: began.elapsed(), violation }
     }
 }
