@@ -72,10 +72,10 @@ power() { scripts/power-cuts.sh 4000; }
 fuzz() { scripts/fuzz.sh 14400; }
 miri() { scripts/miri.sh; }
 
-# What no test notices is listed, and has to stand in docs/MUTANTS.md.
+# What no test notices is listed at the end.
 mutants() {
     command -v cargo-mutants >/dev/null || cargo install cargo-mutants --locked
-    cargo mutants --in-place=false -p corewal-format -p corewal \
+    cargo mutants -p corewal-format -p corewal \
         -f 'crates/format/src/**' -f 'crates/corewal/src/recovery/**' -f 'crates/corewal/src/scan/verdict.rs'
 }
 

@@ -80,20 +80,22 @@ impl<S: Storage> Checkpointer<S> {
         let context = self.compacting(stop);
         let mut merge = Merge::open(&context.layout, log, &old)?;
         let mut pass = Pass { runs: Vec::new(), written: 0 };
-        // Runs of the base that have been given up.
-        let mut given_up = 0;
+        // Runs of the base that have been read to their ends.
+        let mut behind = 0;
         let mut writer: Option<RunWriter<'_, S>> = None;
         let mut keys = 0_u32;
         while let Some((key, value)) = merge.current() {
             // Where a run of the base has just been read to its end, all that
-            // was written lies before the runs that are left.
+            // was written lies before the runs that are left; one key later it
+            // need not.
             let read = merge.base_read();
-            let due = read > given_up && writer.as_ref().is_some_and(|writer| writer.bytes() >= self.run_bytes / 2);
-            if due && read < base.len() {
+            let crossed = read > behind;
+            behind = read;
+            let large = writer.as_ref().is_some_and(|writer| writer.bytes() >= self.run_bytes / 2);
+            if crossed && large && read < base.len() {
                 pass.finish(writer.take(), &progress, context.sync)?;
                 let left = base[read..].iter().chain(changes).copied();
                 self.switch_runs(index, pass.runs.iter().copied().chain(left).collect())?;
-                given_up = read;
             }
             if let Some(value) = value {
                 let full = writer.as_ref().is_some_and(|writer| writer.bytes() >= self.run_bytes);

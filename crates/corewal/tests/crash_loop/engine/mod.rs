@@ -10,7 +10,7 @@
 //! | `promise` | the promises, by name |
 //! | `oracle` | what may come back, and what must |
 //! | `tickets` | waits for commits, held to what the log says |
-//! | `life` | one process that has the store open: the operations |
+//! | `life` | one process that has the store open: the operations, its checkpoints, its disk's faults |
 //! | `directed` | operations that a caller names, in the place of chance |
 //! | `check` | crash, open, compare, go on |
 //! | `archive` | what can be copied, and a store made of copies |
