@@ -2,7 +2,7 @@
 //! than the state, and few runs have to be read at once.
 //!
 //! The base is rewritten a run at a time, each followed by a switch of the
-//! manifest that gives the old run free. So it takes the space of a run more,
+//! manifest that gives the old run free. So it takes the space of two runs more,
 //! not of the state.
 
 use std::sync::atomic::AtomicBool;
@@ -98,8 +98,10 @@ impl<S: Storage> Checkpointer<S> {
                 self.switch_runs(index, pass.runs.iter().copied().chain(left).collect())?;
             }
             if let Some(value) = value {
-                let full = writer.as_ref().is_some_and(|writer| writer.bytes() >= self.run_bytes);
-                if full {
+                // Rather at the end of an old run, where that can be given up:
+                // no more than two are written before one is.
+                let most = if read < base.len() { self.run_bytes / 2 * 3 } else { self.run_bytes };
+                if writer.as_ref().is_some_and(|writer| writer.bytes() >= most) {
                     pass.finish(writer.take(), &progress, context.sync)?;
                 }
                 let writer = match &mut writer {
