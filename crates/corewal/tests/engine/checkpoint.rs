@@ -182,7 +182,9 @@ fn while_a_base_of_several_runs_is_rewritten_every_manifest_can_be_read() {
             let value = vec![number as u8; random.usize(100..9000)];
             store.shards[core.index()].put(name.as_bytes(), &value).unwrap();
             if key % 8 == 7 {
-                store.shards.iter_mut().for_each(|shard| drop(shard.sync().unwrap()));
+                for shard in &mut store.shards {
+                    shard.sync().unwrap();
+                }
             }
         }
         round(&mut store, number);
