@@ -19,7 +19,7 @@ release) profile=(--release) built=release ;;
 dev) profile=() built=debug ;;
 *) echo "COREWAL_PROFILE is release or dev" >&2 && exit 2 ;;
 esac
-cargo build "${profile[@]}" --quiet -p corewal-cli
+cargo build "${profile[@]}" --quiet --workspace --bin corewal
 program="${CARGO_TARGET_DIR:-target}/$built/corewal"
 work=$(mktemp -d "${TMPDIR:-/tmp}/corewal-filesystems.XXXXXX")
 mounted=()
@@ -46,7 +46,7 @@ torture() { # name, directory
 # A file system of 64 MiB is filled by a store with a budget and without one,
 # which has to go on once there is space, and is killed when full.
 fill() { # name, directory
-    if COREWAL_SMALL_FS="$2" cargo test "${profile[@]}" --quiet -p corewal --test engine small_file_system -- --test-threads 1 >"$work/err" 2>&1; then
+    if COREWAL_SMALL_FS="$2" cargo test "${profile[@]}" --quiet --workspace --test engine small_file_system -- --test-threads 1 >"$work/err" 2>&1; then
         echo "$1: filled, nothing lost"
     else
         echo "$1: BROKEN when full: $(grep -m1 -A2 panicked "$work/err")"
