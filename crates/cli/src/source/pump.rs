@@ -40,7 +40,7 @@ impl Pump {
 
 fn read_on(mut input: impl Read, full: &Sender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) {
     loop {
-        let mut chunk = empty.try_recv().unwrap_or_default();
+        let mut chunk = empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK]);
         chunk.resize(CHUNK, 0);
         let read = match input.read(&mut chunk) {
             Ok(0) => return,

@@ -95,8 +95,11 @@ impl Window {
         self.end -= self.start;
         self.start = 0;
         if self.buffer.len() - self.end < CHUNK {
-            // Doubling: a long record is not copied once for every chunk.
-            self.buffer.resize((self.end + CHUNK).max(self.buffer.len() * 2), 0);
+            // Doubling: a long record is not copied once for every chunk. Zeros
+            // that the system gives cost nothing until they are used.
+            let mut larger = vec![0; (self.end + CHUNK).max(self.buffer.len() * 2)];
+            larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = larger;
         }
     }
 }
