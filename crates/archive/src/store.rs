@@ -154,14 +154,24 @@ pub fn own(archive: &Archive, url: &str, dir: &Path, log_id: LogId, force: bool)
     Ok(owner)
 }
 
+/// How often what a store has is taken anew when it let go of files under the
+/// push. What was sent before is not sent again.
+const TRIES: u32 = 16;
+
 /// Pushes what the store in `dir` has at this moment, and remembers how far
-/// the archive reaches.
+/// the archive reaches. If the store is written to and lets go of what was about
+/// to be sent, it is looked at anew, sixteen times at most.
 ///
 /// # Errors
 /// Those of [`inventory`] and [`Owner::push`].
 pub fn push(owner: &mut Owner, url: &str, dir: &Path) -> Result<Pushed> {
-    let inventory = inventory(dir)?;
-    let pushed = owner.push(&inventory)?;
+    let mut tries = 1;
+    let pushed = loop {
+        match owner.push(&inventory(dir)?) {
+            Err(Error::Vanished { .. }) if tries < TRIES => tries += 1,
+            pushed => break pushed?,
+        }
+    };
     let time_ns = crate::moment::now_ns();
     let (epoch, lineage) = (pushed.epoch.get(), owner.lineage().to_string());
     remember(dir, Remembered { url: url.to_owned(), lineage, epoch, time_ns })?;
