@@ -82,6 +82,8 @@ impl<S: Storage> Checkpointer<S> {
         let mut pass = Pass { runs: Vec::new(), written: 0 };
         // Runs of the base that have been read to their ends.
         let mut behind = 0;
+        // New runs that a manifest names.
+        let mut named = 0;
         let mut writer: Option<RunWriter<'_, S>> = None;
         let mut keys = 0_u32;
         while let Some((key, value)) = merge.current() {
@@ -92,8 +94,11 @@ impl<S: Storage> Checkpointer<S> {
             let crossed = read > behind;
             behind = read;
             let large = writer.as_ref().is_some_and(|writer| writer.bytes() >= self.run_bytes / 2);
-            if crossed && large && read < base.len() {
+            // A run that is done waits for no other, lest they add up.
+            let waits = pass.runs.len() > named;
+            if crossed && (large || waits) && read < base.len() {
                 pass.finish(writer.take(), &progress, context.sync)?;
+                named = pass.runs.len();
                 let left = base[read..].iter().chain(changes).copied();
                 self.switch_runs(index, pass.runs.iter().copied().chain(left).collect())?;
             }
