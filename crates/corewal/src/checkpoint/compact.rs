@@ -38,7 +38,7 @@ impl<S: Storage> Checkpointer<S> {
         }
         let newest = self.manifest.newest().expect("just made");
         let runs = newest.cores.iter().flat_map(|core| &core.runs);
-        (made.bytes, made.runs) = (runs.clone().map(|run| run.bytes).sum(), runs.count());
+        (made.bytes, made.runs) = (self.bytes(), runs.count());
         done
     }
 
