@@ -63,6 +63,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("creating", with("state creating")),
         ("cores", with("cores 3")),
         ("generation", with("generation 1")),
+        ("routed_in_an_unknown_way", with("route x-h3-64")),
         ("no_checkpoint", seed(SIGNED, &text[..part])),
         ("checkpoint_alone", seed(0, &text[part..text.rfind("crc32c ").expect("the last line")])),
         ("inherited", seed(SIGNED, &text.replacen("core 0 lsn", "inherited 696e 05\ncore 0 lsn", 1))),

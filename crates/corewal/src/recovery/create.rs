@@ -137,10 +137,23 @@ fn settle_way<S: Storage>(layout: &Layout<S>) -> Result<()> {
     Ok(())
 }
 
-/// Reads the manifest, or the one before it if it is damaged, or was put back
-/// from a time before that. Refuses a directory that has logs but no manifest:
-/// it is a damaged store, not an empty place.
+/// The manifest that counts. Refuses a directory that has logs but no manifest
+/// (it is a damaged store, not an empty place) and one whose keys this program
+/// can't route: whoever reads it, opens it, verifies or repairs it learns of that
+/// in the same way.
 pub(crate) fn load_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
+    let root = choose_manifest(layout)?;
+    if root.manifest.route != Router::NAME {
+        let path = if root.instead.is_some() { layout.manifest_old() } else { layout.manifest() };
+        let detail = format!("keys are routed by `{}`, which this program does not know", root.manifest.route);
+        return Err(Error::Unsupported { path, detail });
+    }
+    Ok(root)
+}
+
+/// Reads the manifest, or the one before it if it is damaged, or was put back
+/// from a time before that.
+fn choose_manifest<S: Storage>(layout: &Layout<S>) -> Result<Root> {
     let (path, old) = (layout.manifest(), layout.manifest_old());
     // Read first, so that beside a writer it is never the newer one.
     let before = read_manifest(layout, &old)?;

@@ -86,10 +86,6 @@ pub(crate) fn open<S: Storage, T: State>(
     let lock = Arc::new(lock(&layout)?);
     let (Root { mut manifest, instead }, created) = create::ensure_store(&layout, &options)?;
     layout.generation = manifest.generation;
-    if manifest.route != Router::NAME {
-        let detail = format!("keys are routed by `{}`, which this program does not know", manifest.route);
-        return Err(Error::Unsupported { path: layout.manifest(), detail });
-    }
     if !manifest.checkpoints.is_empty() && !T::FOLDS {
         return Err(Error::NotFoldable);
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use corewal::format::Record;
-use corewal::{Commit, Epoch, Error, Keyed, Lsn, Options, Reader, Recover, repair, verify};
+use corewal::{Commit, Epoch, Error, Keyed, Lsn, Options, Reader, Recover, repair, reshard, verify};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -316,6 +316,33 @@ fn a_store_in_use_is_not_looked_at_for_repairs() {
     assert!(repair(dir.path(), true).unwrap_err().is_locked());
     drop(opened);
     assert_eq!(repair(dir.path(), false).unwrap().steps, []);
+}
+
+/// Found by fuzzing: only opening looked at how the keys are routed. Verifying
+/// called such a store whole, and a repair called itself done.
+#[test]
+fn a_manifest_whose_keys_are_routed_in_an_unknown_way_is_refused_by_whoever_reads_it() {
+    use corewal::format::Manifest;
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), true);
+    let path = dir.path().join("MANIFEST");
+    let manifest = Manifest::decode(&std::fs::read(&path).unwrap()).unwrap();
+    let newer = Manifest { route: "xxh9-64".into(), ..manifest }.encode();
+    std::fs::write(&path, &newer).unwrap();
+
+    let refused = |error: Error| {
+        let told = error.to_string();
+        assert!(matches!(error, Error::Unsupported { .. }) && told.contains("xxh9-64"), "{told}");
+    };
+    refused(options().open(dir.path()).unwrap_err());
+    refused(Reader::open(dir.path()).unwrap_err());
+    refused(reshard(dir.path(), 3).unwrap_err());
+    refused(repair(dir.path(), false).unwrap_err());
+    refused(repair(dir.path(), true).unwrap_err());
+    let findings = verify(dir.path()).unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].kind, "unsupported");
+    assert_eq!(std::fs::read(&path).unwrap(), newer.into_bytes());
 }
 
 #[test]
