@@ -5,6 +5,10 @@
 #
 #   scripts/fuzz.sh [SECONDS] [TARGET ...]     10 seconds each, all targets, unless told
 #   scripts/fuzz.sh 14400                      the long form: four hours each
+#   COREWAL_FUZZ_RUNS=600 scripts/fuzz.sh 60   600 inputs each, the same ones every time
+#
+# The last is for what gates a change: it fails for what the change did, and not
+# for what nobody had looked for before. New inputs are the long form's to find.
 #
 # It needs a C++ compiler, for libFuzzer. Where there is none the kept inputs are
 # replayed, which `cargo test` does as well.
@@ -36,6 +40,14 @@ if [ -n "${COREWAL_SANITIZER:-}" ]; then
     toolchain=(+nightly)
     coverage+=" -Zsanitizer=$COREWAL_SANITIZER"
 fi
+# A corpus of this machine's would change which inputs are made.
+corpora=fuzz/corpus
+same=()
+if [ -n "${COREWAL_FUZZ_RUNS:-}" ]; then
+    corpora=$(mktemp -d "${TMPDIR:-/tmp}/corewal-fuzz.XXXXXX")
+    trap 'rm -rf "$corpora"' EXIT
+    same=(-seed=1 -runs="$COREWAL_FUZZ_RUNS")
+fi
 host=$(rustc "${toolchain[@]}" -vV | sed -n 's/^host: //p')
 built=${CARGO_TARGET_DIR:-fuzz/target}
 began=$SECONDS
@@ -45,10 +57,10 @@ echo "fuzz targets, built in $((SECONDS - began)) s"
 
 broken=0
 for target in "${targets[@]}"; do
-    mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
+    mkdir -p "$corpora/$target" "fuzz/artifacts/$target"
     log=$(mktemp "${TMPDIR:-/tmp}/corewal-fuzz.XXXXXX")
     # Besides what the targets hold themselves to: 5 seconds and 1 GiB an input.
-    if nice -n 5 "$built/$host/release/$target" "fuzz/corpus/$target" "fuzz/seeds/$target" \
+    if nice -n 5 "$built/$host/release/$target" "$corpora/$target" "fuzz/seeds/$target" "${same[@]}" \
         -artifact_prefix="fuzz/artifacts/$target/" -max_total_time="$seconds" -timeout=5 \
         -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
         value() { sed -n "s/^stat::$1: *//p" "$log"; }

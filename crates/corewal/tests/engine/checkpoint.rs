@@ -165,12 +165,13 @@ fn after_a_crash_at_any_step_of_a_checkpoint_the_state_is_the_same() {
 /// manifest between names the new runs and those that are left. Where the new
 /// run became large enough only behind the end of an old one, it had a key of
 /// the next one too: a crash there left a checkpoint that could not be read.
+/// Meanwhile the files take about two runs more, however many the base has.
 #[test]
 fn while_a_base_of_several_runs_is_rewritten_every_manifest_can_be_read() {
     let disk = SimStorage::default();
     let mut store = open(&disk);
     let mut random = fastrand::Rng::with_seed(1);
-    let mut parts = 0;
+    let (mut parts, mut largest, mut more) = (0, 0, 0);
     for number in 1..=12_u64 {
         for key in 0..150_u64 {
             // Some of the keys, of any length, so that runs end anywhere.
@@ -193,7 +194,14 @@ fn while_a_base_of_several_runs_is_rewritten_every_manifest_can_be_read() {
         store.store.checkpoint().unwrap().unwrap();
         let snapshots = disk.take_snapshots();
         disk.record_snapshots(false);
+        let mut before = None;
         for (step, snapshot) in snapshots.iter().enumerate() {
+            // What the files take, from when the manifest names the changes.
+            let info = Reader::open_on(snapshot.crash(CrashKind::Process, 0), DIR).unwrap().info().unwrap();
+            if number > 1 && info.checkpoints.last().unwrap().epoch == Epoch(number) {
+                let taken = info.space.checkpoints + info.space.other_runs;
+                more = more.max(taken.saturating_sub(*before.get_or_insert(taken)));
+            }
             let opened = open(&snapshot.crash(CrashKind::Power, step as u64));
             assert!(!opened.report.to_string().contains("is not used"), "step {step} of {number}: {}", opened.report);
             assert_eq!(data(&opened), expected, "step {step} of {number}");
@@ -202,8 +210,13 @@ fn while_a_base_of_several_runs_is_rewritten_every_manifest_can_be_read() {
         let info = Reader::open_on(disk.clone(), DIR).unwrap().info().unwrap();
         let newest = info.checkpoints.last().unwrap();
         parts = parts.max(newest.cores[0].runs.iter().filter(|run| run.level > 0).count());
+        largest = largest.max(newest.cores.iter().flat_map(|core| &core.runs).map(|run| run.bytes).max().unwrap());
     }
     assert!(parts > 2, "the base never had more than {parts} runs: nothing was tested");
+    // New runs wait for an old one to be given up. Where they added up, they took
+    // 2.75 of the largest; a base of many runs would have drifted on.
+    assert!(more <= largest / 4 * 9, "{more} bytes more while it was rewritten, in runs of {largest} at the most");
+    assert!(more > largest / 2, "no more than {more} bytes: nothing was tested");
 }
 
 /// A store with two checkpoints that were kept, and the log from the first on.
