@@ -91,6 +91,9 @@ fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair>
     let _lock = if apply { Some(lock(&layout)?) } else { None };
     let mut aside = Aside { layout: layout.clone(), dir: None };
     let mut instead = None;
+    // All is decided before anything is changed: a repair that is refused leaves
+    // the store as it was.
+    let mut new_root = false;
     let mut manifest = match manifest {
         Ok(root) => {
             layout.generation = root.manifest.generation;
@@ -112,10 +115,7 @@ fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair>
                     ),
                 },
             });
-            if apply {
-                aside.keep_root()?;
-                write_manifest(&layout, &manifest, None)?;
-            }
+            new_root = true;
             manifest
         }
         Err(error) => return Err(error),
@@ -123,7 +123,7 @@ fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair>
     let surveys: Vec<Survey> = (0..manifest.cores)
         .map(|core| survey(&layout, LogIdentity::of(&manifest, CoreId(core)), Lsn(u64::MAX)))
         .collect::<Result<_>>()?;
-    // Before anything is changed: what is newer is not this program's to cut.
+    // What is newer is not this program's to cut.
     for damage in surveys.iter().filter_map(|survey| survey.damage(&layout)) {
         if damage.verdict == Verdict::Unsupported {
             return Err(Error::Unsupported { path: damage.path, detail: damage.detail });
@@ -136,11 +136,8 @@ fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair>
             action: "go on with what the logs hold; the runs of checkpoints are kept aside".into(),
             loss: damage.loss.clone(),
         });
-        if apply {
-            aside.keep_root()?;
-            manifest.number += 2;
-            write_manifest(&layout, &manifest, None)?;
-        }
+        new_root = true;
+        manifest.number += 2;
     }
     let claimed = surveys.iter().map(|survey| survey.claimed).max().unwrap_or(Epoch(0));
     let checkpoint = manifest.newest().map_or(Epoch(0), |newest| newest.epoch);
@@ -203,6 +200,10 @@ fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair>
     });
     check_base(&layout, &manifest, &begins.collect::<Vec<_>>())?;
     if apply {
+        if new_root {
+            aside.keep_root()?;
+            write_manifest(&layout, &manifest, None)?;
+        }
         cover_given_up(&layout, &manifest, &cuts, &mut aside)?;
         cuts.values().try_for_each(|cut| cut.apply(&mut aside))?;
     }

@@ -361,6 +361,12 @@ fn a_newer_segment_keeps_a_repair_from_cutting_the_other_core() {
     assert!(matches!(repair(dir.path(), true), Err(Error::Unsupported { .. })));
     assert_eq!(segments(dir.path(), "core-0000"), before);
     assert!(!dir.path().join("damaged-0001").exists());
+
+    // Found by fuzzing: a manifest was made again before the newer one was seen.
+    let manifest = dir.path().join("MANIFEST");
+    std::fs::remove_file(&manifest).unwrap();
+    assert!(matches!(repair(dir.path(), true), Err(Error::Unsupported { .. })));
+    assert!(!manifest.exists() && !dir.path().join("damaged-0001").exists());
 }
 
 /// Found by `corewal torture`: behind a checkpoint a log whose beginning is gone
