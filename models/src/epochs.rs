@@ -15,7 +15,7 @@ const CORES: [CoreId; 2] = [CoreId(0), CoreId(1)];
 
 /// A board of two cores in the first epoch, and what each of them has written.
 fn board() -> (Arc<EpochBoard>, Arc<[AtomicU64; 2]>) {
-    let board = EpochBoard::new(Epoch(1), [Epoch(0), Epoch(0)].into_iter());
+    let board = EpochBoard::new(Epoch(1), [Epoch(0), Epoch(0)].into_iter(), Epoch(u64::MAX));
     (Arc::new(board), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]))
 }
 

@@ -22,11 +22,15 @@ pub(crate) struct EpochBoard {
     /// The newest epoch that anybody was told is complete. It stays so, also
     /// while a core that takes part again is not sure of its first epoch yet.
     complete: AtomicU64,
+    /// No epoch behind this one is complete, whatever the cores have ended:
+    /// others have a say in it.
+    confirmed: AtomicU64,
 }
 
 impl EpochBoard {
-    /// A board on which `current` is the first epoch not ended.
-    pub(crate) fn new(current: Epoch, ended: impl Iterator<Item = Epoch>) -> Self {
+    /// A board on which `current` is the first epoch not ended, and `confirmed`
+    /// the last that can be complete before others confirm more.
+    pub(crate) fn new(current: Epoch, ended: impl Iterator<Item = Epoch>, confirmed: Epoch) -> Self {
         let before = current.0 - 1;
         let ended: Box<[_]> = ended.map(|epoch| AtomicU64::new(epoch.0)).collect();
         Self {
@@ -35,6 +39,7 @@ impl EpochBoard {
             floors: ended.iter().map(|_| AtomicU64::new(0)).collect(),
             ended,
             complete: AtomicU64::new(0),
+            confirmed: AtomicU64::new(confirmed.0),
         }
     }
 
@@ -83,6 +88,11 @@ impl EpochBoard {
         self.ended[core.index()].fetch_and(!PARKED, Ordering::AcqRel);
     }
 
+    /// Up to `epoch` nobody else holds an epoch back.
+    pub(crate) fn confirm(&self, epoch: Epoch) {
+        self.confirmed.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+
     /// The newest epoch whose end is durable on every core that takes part; 0
     /// if there is none. If none takes part, the newest that one of them ended:
     /// an epoch that stands in no log would be forgotten by the next open.
@@ -95,18 +105,21 @@ impl EpochBoard {
                 slowest = Some(slowest.map_or(ended, |slowest: u64| slowest.min(ended)));
             }
         }
-        let complete = slowest.unwrap_or(newest).min(self.highest.load(Ordering::Acquire));
+        let most = self.highest.load(Ordering::Acquire).min(self.confirmed.load(Ordering::Acquire));
+        let complete = slowest.unwrap_or(newest).min(most);
         Epoch(self.complete.fetch_max(complete, Ordering::AcqRel).max(complete))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use corewal_format::MAX_EPOCH;
+
     use super::*;
 
     #[test]
     fn complete_is_what_the_slowest_has_ended_and_the_parked_do_not_count() {
-        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter());
+        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter(), MAX_EPOCH);
         assert_eq!(board.complete(), Epoch(3));
         let epoch = board.number();
         assert_eq!(epoch, Epoch(4));
@@ -122,7 +135,7 @@ mod tests {
     fn an_epoch_that_stands_in_no_log_is_not_complete() {
         // The crash loop found it: with all cores parked every number given was
         // called complete, and the next open knew nothing of it.
-        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter());
+        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter(), MAX_EPOCH);
         board.parked(CoreId(0));
         board.parked(CoreId(1));
         board.number();
@@ -131,11 +144,23 @@ mod tests {
 
     #[test]
     fn what_was_complete_stays_so_while_a_core_takes_part_again() {
-        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter());
+        let board = EpochBoard::new(Epoch(4), [Epoch(3), Epoch(3)].into_iter(), MAX_EPOCH);
         board.parked(CoreId(1));
         board.ended(CoreId(0), board.number());
         assert_eq!(board.complete(), Epoch(4));
         board.resumed(CoreId(1));
         assert_eq!(board.complete(), Epoch(4));
+    }
+
+    #[test]
+    fn no_epoch_is_complete_before_it_is_confirmed() {
+        let board = EpochBoard::new(Epoch(4), [Epoch(3)].into_iter(), Epoch(3));
+        board.ended(CoreId(0), board.number());
+        board.ended(CoreId(0), board.number());
+        assert_eq!(board.complete(), Epoch(3));
+        board.confirm(Epoch(4));
+        assert_eq!(board.complete(), Epoch(4));
+        board.confirm(Epoch(9));
+        assert_eq!(board.complete(), Epoch(5));
     }
 }

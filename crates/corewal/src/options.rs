@@ -90,6 +90,7 @@ pub struct Options {
     pub(crate) reshard: bool,
     /// The newest epoch that opening looks at.
     pub(crate) until: Epoch,
+    pub(crate) coordinated: bool,
     pub(crate) budget: Option<Budget>,
     pub(crate) planted: Planted,
 }
@@ -122,6 +123,7 @@ impl Options {
             checkpoints: Checkpoints::default(),
             reshard: false,
             until: MAX_EPOCH,
+            coordinated: false,
             budget: None,
             planted: Planted::by_environment(),
         }
@@ -199,6 +201,48 @@ impl Options {
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
+        self
+    }
+
+    /// The store is one of several whose epochs are complete together: somebody
+    /// who knows them all says when ([`Store::confirm_epoch`]), and `epoch` is
+    /// what they said last, 0 if nothing. Opening goes back to just that epoch,
+    /// whatever the logs of this store hold behind it; from then on none is
+    /// complete here, goes into a checkpoint or is released before it is
+    /// confirmed.
+    ///
+    /// [`Store::confirm_epoch`]: crate::Store::confirm_epoch
+    ///
+    /// ```
+    /// use corewal::{Commit, Epoch, Options};
+    ///
+    /// # fn main() -> corewal::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Options::new().cores(1).coordinated(Epoch(0)).open(dir.path())?;
+    /// for epoch in [1, 2] {
+    ///     opened.shards[0].put(b"epoch", &[epoch])?;
+    ///     opened.shards[0].commit(&Commit::new())?;
+    ///     opened.shards[0].end_epoch(Epoch(epoch.into()))?;
+    /// }
+    /// opened.shards[0].sync()?;
+    /// assert_eq!(opened.store.complete_epoch(), Epoch(0));
+    /// // All the others have ended the first epoch as well, but not the second.
+    /// opened.store.confirm_epoch(Epoch(1));
+    /// assert_eq!(opened.store.complete_epoch(), Epoch(1));
+    /// drop(opened);
+    ///
+    /// let opened = Options::new().coordinated(Epoch(1)).open(dir.path())?;
+    /// assert_eq!(opened.shards[0].get(b"epoch"), Some(&[1][..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Opening says [`Error::BadOption`], and changes nothing but to create a
+    /// store where there is none, if the store does not hold the end of `epoch`
+    /// on every core, or if it is to recover to the latest.
+    #[must_use]
+    pub fn coordinated(mut self, epoch: Epoch) -> Self {
+        (self.until, self.coordinated) = (epoch, true);
         self
     }
 
@@ -303,6 +347,7 @@ impl Options {
         state: recovery::NewState<'_, T>,
     ) -> Result<Opened<T, S>> {
         let (policy, inline) = (self.checkpoints, self.inline);
+        let confirmed = if self.coordinated { self.until } else { MAX_EPOCH };
         let logs = match recovery::open(self.clone(), storage.clone(), dir, state) {
             Err(Error::CoreCount { asked, .. }) if self.reshard => {
                 reshard_on(storage.clone(), dir, asked, self.clone())?;
@@ -310,7 +355,7 @@ impl Options {
             }
             opened => opened?,
         };
-        Opened::new(logs, policy, inline)
+        Opened::new(logs, policy, inline, confirmed)
     }
 
     /// As [`Options::open_on`], without state: the bare logs, one writer a
@@ -338,6 +383,9 @@ impl Options {
             () if buffers < 2 => bad("buffers", "at least 2"),
             () if segment_bytes < 4 * block_align(buffer_bytes) as u64 => {
                 bad("segment_bytes", "at least four times buffer_bytes")
+            }
+            () if self.coordinated && self.recover != Recover::CompleteEpoch => {
+                bad("recover", "the complete epoch, where epochs are coordinated")
             }
             () => Ok(()),
         }

@@ -60,6 +60,8 @@ pub struct Reader<S: Storage = FileStorage> {
     instead: Option<String>,
     live: bool,
     surveys: Vec<Survey>,
+    /// No epoch behind it is looked at.
+    until: Epoch,
 }
 
 /// One core, as a reader sees it.
@@ -206,7 +208,7 @@ impl<S: Storage> Reader<S> {
         if let Some(damage) = surveys.iter().find_map(|survey| survey.damage(&layout)) {
             return Err(Error::Damaged(Box::new(damage)));
         }
-        Ok(Self { layout, manifest, instead, live, surveys })
+        Ok(Self { layout, manifest, instead, live, surveys, until: MAX_EPOCH })
     }
 
     pub(crate) fn layout(&self) -> &Layout<S> {
@@ -219,6 +221,16 @@ impl<S: Storage> Reader<S> {
 
     pub(crate) fn surveys(&self) -> &[Survey] {
         &self.surveys
+    }
+
+    /// Looks at no epoch behind this one: the newest complete epoch is one up to
+    /// it. It has to be one that no checkpoint has folded away; see
+    /// [`Options::coordinated`](crate::Options::coordinated) for stores where
+    /// that holds.
+    #[must_use]
+    pub fn until(mut self, epoch: Epoch) -> Self {
+        self.until = epoch;
+        self
     }
 
     /// The newest complete epoch; 0 if none.
@@ -248,7 +260,7 @@ impl<S: Storage> Reader<S> {
     }
 
     fn plan(&self, recover: Recover) -> Plan {
-        plan(self.surveys.iter(), recover, MAX_EPOCH, self.layout.planted)
+        plan(self.surveys.iter(), recover, self.until, self.layout.planted)
     }
 
     /// The state of every core, built by the same `apply` as everywhere.

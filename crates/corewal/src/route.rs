@@ -15,7 +15,12 @@ impl Router {
     /// Name of the hash, as the manifest records it.
     pub(crate) const NAME: &'static str = "xxh3-64";
 
-    pub(crate) fn new(cores: u16) -> Self {
+    /// Routes to so many cores, as a store of as many does.
+    ///
+    /// # Panics
+    /// If there are none.
+    #[must_use]
+    pub fn new(cores: u16) -> Self {
         assert!(cores > 0, "a store has at least one core");
         Self { cores }
     }
@@ -35,7 +40,34 @@ impl Router {
         if self.cores == 1 {
             return CoreId(0);
         }
+        self.core(XxHash3_64::oneshot(key))
+    }
+
+    /// The store and its core that own `key`, where the keys are spread over
+    /// `stores` stores of as many cores each: the core is that of
+    /// [`Router::route`], the store comes from the low half of the same hash in
+    /// the same way.
+    ///
+    /// ```
+    /// let router = corewal::Router::new(4);
+    /// let (store, core) = router.route_among(3, b"LAX");
+    /// assert!(store < 3);
+    /// assert_eq!(core, router.route(b"LAX"));
+    /// ```
+    ///
+    /// # Panics
+    /// If there are no stores.
+    #[must_use]
+    #[inline]
+    pub fn route_among(&self, stores: u16, key: &[u8]) -> (u16, CoreId) {
+        assert!(stores > 0, "somebody owns each key");
         let hash = XxHash3_64::oneshot(key);
+        let store = ((hash & u64::from(u32::MAX)) * u64::from(stores)) >> 32;
+        (u16::try_from(store).expect("below the number of stores"), self.core(hash))
+    }
+
+    #[inline]
+    fn core(self, hash: u64) -> CoreId {
         let core = (u128::from(hash) * u128::from(self.cores)) >> 64;
         CoreId(u16::try_from(core).expect("below the number of cores"))
     }
@@ -54,6 +86,20 @@ mod tests {
         assert_eq!(routes(1), [0; 6]);
         assert_eq!(routes(2), [0, 1, 0, 0, 1, 1]);
         assert_eq!(routes(1024).len(), 6);
+    }
+
+    #[test]
+    fn keys_spread_over_stores_and_their_cores() {
+        let router = Router::new(3);
+        let mut counts = [[0_u32; 3]; 2];
+        for key in 0..6000_u32 {
+            let key = key.to_le_bytes();
+            let (store, core) = router.route_among(2, &key);
+            assert_eq!(core, router.route(&key));
+            counts[usize::from(store)][core.index()] += 1;
+        }
+        assert!(counts.iter().flatten().all(|&count| (850..1150).contains(&count)), "{counts:?}");
+        assert_eq!(router.route_among(1, b"key").0, 0);
     }
 
     #[test]

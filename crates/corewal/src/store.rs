@@ -28,11 +28,11 @@ pub struct Opened<T: State = Keyed, S: Storage = FileStorage> {
 }
 
 impl<T: State, S: Storage> Opened<T, S> {
-    pub(crate) fn new(logs: OpenedLogs<S, T>, policy: Checkpoints, inline: bool) -> Result<Self> {
+    pub(crate) fn new(logs: OpenedLogs<S, T>, policy: Checkpoints, inline: bool, confirmed: Epoch) -> Result<Self> {
         let OpenedLogs { manifest, router, cores, report, lock, checkpointer, space } = logs;
         let current = cores.iter().map(|core| core.writer.epoch()).max().unwrap_or(Epoch(1));
         let ended = cores.iter().map(|core| core.ended);
-        let board = Arc::new(EpochBoard::new(current, ended));
+        let board = Arc::new(EpochBoard::new(current, ended, confirmed));
         let durable = cores.iter().map(|core| core.writer.durable()).collect();
         let keeper = match T::FOLDS {
             true => Some(Arc::new(Keeper::start(
@@ -124,7 +124,19 @@ impl<S: Storage> Store<S> {
         self.board.number()
     }
 
-    /// The newest epoch whose end is durable on every core; 0 if there is none.
+    /// Says that up to `epoch` no other store holds an epoch back; for stores
+    /// whose epochs are [coordinated](crate::Options::coordinated). Of a lower
+    /// epoch than before it changes nothing. A checkpoint may be due by it.
+    pub fn confirm_epoch(&self, epoch: Epoch) {
+        self.board.confirm(epoch);
+        if let Some(keeper) = &self.keeper {
+            keeper.ended();
+        }
+    }
+
+    /// The newest epoch whose end is durable on every core, and that has been
+    /// [confirmed](Store::confirm_epoch) where that is asked for; 0 if there is
+    /// none.
     #[must_use]
     pub fn complete_epoch(&self) -> Epoch {
         self.board.complete()

@@ -107,6 +107,15 @@ pub(crate) fn open<S: Storage, T: State>(
         return Err(Error::Damaged(Box::new(damage)));
     }
     let plan = plan(surveys.iter().map(|(survey, _)| survey), options.recover, options.until, layout.planted);
+    if options.coordinated && plan.complete != options.until {
+        let must = format!(
+            "an epoch that ended on every core of {}; the newest not after {} is {}",
+            layout.dir.display(),
+            options.until,
+            plan.complete
+        );
+        return Err(Error::BadOption { name: "coordinated", must });
+    }
     if !layout.planted.has(PlantedBug::ClaimsIgnored) {
         check_claims(&layout, surveys.iter().map(|(survey, _)| survey), options.until)?;
     }

@@ -1,0 +1,163 @@
+//! What the durable operators of a worker are given.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use corewal::Router;
+
+use crate::error::{Error, Result};
+use crate::ledger::{Ledger, first_epoch};
+
+/// A worker's part of a job: durable operators take it, each dataflow of the
+/// worker may have some. Cheap to clone.
+#[derive(Clone)]
+pub struct Durable {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    ledger: RefCell<Option<Ledger>>,
+    facts: Facts,
+    stop: Arc<Stop>,
+    sources: Cell<u32>,
+}
+
+/// What a worker knows of its job.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) job: String,
+    pub(crate) attempt: u64,
+    /// What was complete when this start took over.
+    pub(crate) recovered: u64,
+    pub(crate) index: usize,
+    pub(crate) processes: u16,
+    pub(crate) workers: u16,
+    pub(crate) epoch_every: Duration,
+    /// Where this start stages output.
+    pub(crate) staged: PathBuf,
+}
+
+/// Why a process stops, if it does. Shared by its workers.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    stopped: AtomicBool,
+    why: Mutex<Option<Error>>,
+}
+
+impl Stop {
+    /// The first reason counts.
+    pub(crate) fn stop(&self, why: Error) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take(&self) -> Option<Error> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl std::fmt::Debug for Durable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Durable").field("facts", &self.shared.facts).finish_non_exhaustive()
+    }
+}
+
+impl Durable {
+    pub(crate) fn new(ledger: Ledger, facts: Facts, stop: Arc<Stop>) -> Self {
+        let shared = Shared { ledger: RefCell::new(Some(ledger)), facts, stop, sources: Cell::new(0) };
+        Self { shared: Rc::new(shared) }
+    }
+
+    /// The newest epoch that is complete: whatever happens, what belongs to it
+    /// stays, and its output is published.
+    #[must_use]
+    pub fn complete(&self) -> u64 {
+        self.ledger().complete()
+    }
+
+    /// The epoch that the job went on behind; 0 if it began anew.
+    #[must_use]
+    pub fn recovered(&self) -> u64 {
+        self.shared.facts.recovered
+    }
+
+    /// How often the job was started, this time included.
+    #[must_use]
+    pub fn attempt(&self) -> u64 {
+        self.shared.facts.attempt
+    }
+
+    pub(crate) fn job(&self) -> &str {
+        &self.shared.facts.job
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.shared.facts.index
+    }
+
+    pub(crate) fn peers(&self) -> usize {
+        usize::from(self.shared.facts.processes) * usize::from(self.shared.facts.workers)
+    }
+
+    pub(crate) fn epoch_every(&self) -> Duration {
+        self.shared.facts.epoch_every
+    }
+
+    pub(crate) fn staged(&self) -> &Path {
+        &self.shared.facts.staged
+    }
+
+    pub(crate) fn first_epoch(&self) -> u64 {
+        first_epoch(self.shared.facts.attempt)
+    }
+
+    /// A number for each source, the same on all workers.
+    pub(crate) fn next_source(&self) -> u32 {
+        self.shared.sources.replace(self.shared.sources.get() + 1)
+    }
+
+    /// The worker that owns a key.
+    pub(crate) fn worker_of(&self, key: &[u8]) -> u64 {
+        let Facts { processes, workers, .. } = self.shared.facts;
+        let (process, core) = Router::new(workers).route_among(processes, key);
+        u64::from(process) * u64::from(workers) + u64::from(core.0)
+    }
+
+    pub(crate) fn ledger(&self) -> RefMut<'_, Ledger> {
+        let ledger = self.shared.ledger.borrow_mut();
+        RefMut::map(ledger, |ledger| ledger.as_mut().expect("there until the worker ends"))
+    }
+
+    pub(crate) fn take_ledger(&self) -> Option<Ledger> {
+        self.shared.ledger.borrow_mut().take()
+    }
+
+    /// Has an operator do its part, unless the job has stopped; stops it if that
+    /// fails.
+    pub(crate) fn run(&self, part: impl FnOnce(&mut Ledger) -> Result<()>) {
+        if self.is_stopped() {
+            return;
+        }
+        let done = part(&mut self.ledger());
+        if let Err(error) = done {
+            self.fail(error);
+        }
+    }
+
+    pub(crate) fn fail(&self, error: Error) {
+        self.shared.stop.stop(error);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.shared.stop.is_stopped()
+    }
+}

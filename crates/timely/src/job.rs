@@ -1,0 +1,370 @@
+//! Starting a job: the processes agree on what is complete, each opens its
+//! state there, and the dataflows run until they end or something fails.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use corewal::{Options, Shard, Store};
+use serde::{Deserialize, Serialize};
+use timely::communication::Config as Communication;
+use timely::dataflow::operators::vec::{Broadcast as _, Input as _};
+use timely::dataflow::operators::{Exchange as _, Inspect as _, Probe as _};
+use timely::worker::Worker;
+
+use crate::durable::{Durable, Facts, Stop};
+use crate::error::{Error, Result};
+use crate::ledger::Ledger;
+use crate::places::{self, Place};
+use crate::record::{self, Record, Records, sync_dir};
+use crate::watch::watch;
+
+/// How long a worker sleeps at most before it looks whether its process stops.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A job: a program of durable dataflows, and the directory that its state is in.
+#[derive(Clone, Debug)]
+pub struct Job {
+    dir: PathBuf,
+    name: String,
+    epoch_every: Duration,
+    take_over: bool,
+    options: Options,
+}
+
+/// How a job ended that came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished {
+    /// How often it was started, this time included.
+    pub attempt: u64,
+    /// The epoch that this start went on behind; 0 if it began anew.
+    pub recovered: u64,
+    /// The newest complete epoch.
+    pub complete: u64,
+}
+
+impl Job {
+    /// A job whose state is in `dir`, the same for all its processes. What is
+    /// complete is recorded there, so it has to be on storage that all of them
+    /// share, with links that are made once or not at all: link(2).
+    pub fn new(dir: impl Into<PathBuf>, name: impl Into<String>) -> Self {
+        let options = Options::new();
+        Self { dir: dir.into(), name: name.into(), epoch_every: Duration::from_millis(100), take_over: false, options }
+    }
+
+    /// How long an epoch takes: what a failure costs is done again from the last
+    /// complete one, and output appears so much later. 100 ms unless told.
+    #[must_use]
+    pub fn epoch_every(mut self, time: Duration) -> Self {
+        self.epoch_every = time;
+        self
+    }
+
+    /// Whether to go on though processes of an earlier start still have their
+    /// stores open: they hang, say. They are fenced, and their state is copied.
+    /// Otherwise such a start is refused, with [`Error::InUse`].
+    #[must_use]
+    pub fn take_over(mut self, take_over: bool) -> Self {
+        self.take_over = take_over;
+        self
+    }
+
+    /// How the stores are opened: segments, checkpoints, a budget. The number of
+    /// cores is that of the workers.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    fn records(&self) -> PathBuf {
+        self.dir.join("records")
+    }
+
+    fn stores(&self) -> PathBuf {
+        self.dir.join("stores")
+    }
+
+    fn staged(&self, attempt: u64) -> PathBuf {
+        self.dir.join("staged").join(format!("{attempt:020}"))
+    }
+}
+
+/// Runs a job: `build` makes the dataflows on each worker, as the closure of
+/// [`timely::execute`] does. Returns when they have come to their end, on all
+/// processes, and everything is complete.
+///
+/// # Errors
+/// [`Error`] says why the job stopped. Then the process should end: the others
+/// see that it is gone by its connections, and stop as well. Started again, all
+/// go on behind the newest complete epoch.
+pub fn execute<F>(job: Job, config: timely::Config, build: F) -> Result<Finished>
+where
+    F: Fn(&mut Worker, &Durable) + Send + Sync + 'static,
+{
+    let place = place(&config.communication)?;
+    let records = record::newest(&job.records())?;
+    if let Some((_, record)) = &records
+        && !job.take_over
+        && let Some(store) = places::of(&job.stores(), record, place.process)
+        && places::is_locked(&store)
+    {
+        return Err(Error::InUse { dir: store });
+    }
+    let start = |detail| Error::Start { detail };
+    let (builders, connections) = config.communication.try_build().map_err(start)?;
+    let stop = Arc::new(Stop::default());
+    let process =
+        Arc::new(Process { job, place, stop: Arc::clone(&stop), opened: Mutex::default(), rings: Condvar::new() });
+    let workers = timely::execute::execute_from(builders, Box::new(()), config.worker, move |worker| {
+        // Whatever a worker meets, the others of this process are to end too.
+        let ran = catch_unwind(AssertUnwindSafe(|| process.run(worker, &build)));
+        let ran = ran.unwrap_or_else(|panic| Err(Error::Worker { detail: what(&*panic) }));
+        if let Err(error) = &ran
+            && !matches!(error, Error::Worker { .. })
+        {
+            // Its own reason comes before those that follow from it.
+        }
+        match ran {
+            Ok(finished) => Some(finished),
+            Err(error) => {
+                process.stop.stop(error);
+                process.rings.notify_all();
+                for dataflow in worker.installed_dataflows() {
+                    worker.drop_dataflow(dataflow);
+                }
+                None
+            }
+        }
+    });
+    let ended: Vec<_> = workers.map_err(start)?.join().into_iter().collect();
+    let finished = ended.into_iter().filter_map(|worker| worker.ok().flatten()).next();
+    match (stop.take(), finished) {
+        (None, Some(finished)) => {
+            drop(connections);
+            Ok(finished)
+        }
+        (why, _) => {
+            // To end them in order takes the other processes, which are to see
+            // that this one has not ended in order.
+            std::mem::forget(connections);
+            Err(why.unwrap_or_else(|| Error::Worker { detail: "it ended".into() }))
+        }
+    }
+}
+
+/// What a panic says.
+fn what(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("it panicked").to_owned()
+}
+
+fn place(communication: &Communication) -> Result<Place> {
+    let (process, processes, workers) = match communication {
+        Communication::Thread => (0, 1, 1),
+        Communication::Process(workers) | Communication::ProcessBinary(workers) => (0, 1, *workers),
+        Communication::Cluster { threads, process, addresses, .. } => (*process, addresses.len(), *threads),
+    };
+    let number = |number: usize, what| {
+        let fits = u16::try_from(number).ok().filter(|&number| number <= corewal::format::MAX_CORES);
+        fits.ok_or_else(|| Error::Start { detail: format!("{number} {what}") })
+    };
+    Ok(Place {
+        process: number(process, "is no number of a process")?,
+        processes: number(processes, "processes are too many")?,
+        workers: number(workers, "workers are too many")?,
+    })
+}
+
+/// What the first worker tells all others before anything else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Word {
+    Go(Record),
+    Stop(String),
+}
+
+/// What the workers of a process share.
+struct Process {
+    job: Job,
+    place: Place,
+    stop: Arc<Stop>,
+    opened: Mutex<Option<Shared>>,
+    rings: Condvar,
+}
+
+/// The process's state, until each worker has taken its part.
+struct Shared {
+    store: Store,
+    shards: Vec<Option<Shard>>,
+    name: String,
+    offsets: BTreeMap<String, Vec<u8>>,
+}
+
+/// A worker's part.
+struct Part {
+    store: Store,
+    shard: Shard,
+    name: String,
+    offsets: BTreeMap<String, Vec<u8>>,
+}
+
+impl Process {
+    fn run(&self, worker: &mut Worker, build: &impl Fn(&mut Worker, &Durable)) -> Result<Finished> {
+        let index = worker.index();
+        let (mut records, word) = if index == 0 { self.take_over() } else { (None, None) };
+        let record = match self.tell(worker, word)? {
+            Word::Go(record) => record,
+            Word::Stop(detail) if index == 0 => return Err(self.stop.take().unwrap_or(Error::Elsewhere { detail })),
+            Word::Stop(detail) => return Err(Error::Elsewhere { detail }),
+        };
+        let part = self.open(index, &record)?;
+        let stores = self.gather_names(worker, &part.name)?;
+        let ledger = Ledger::new(part.store, part.shard, part.offsets, record.attempt, record.complete);
+        let facts = Facts {
+            job: self.job.name.clone(),
+            attempt: record.attempt,
+            recovered: record.complete,
+            index,
+            processes: self.place.processes,
+            workers: self.place.workers,
+            epoch_every: self.job.epoch_every,
+            staged: self.job.staged(record.attempt),
+        };
+        let durable = Durable::new(ledger, facts, Arc::clone(&self.stop));
+        build(worker, &durable);
+        let shape = durable.ledger().shape().to_vec();
+        if !record.shape.is_empty() && record.shape != shape {
+            let without = |all: &[String], less: &[String]| {
+                all.iter().filter(|part| !less.contains(part)).cloned().collect::<Vec<_>>()
+            };
+            let (missing, added) = (without(&record.shape, &shape), without(&shape, &record.shape));
+            return Err(Error::OtherShape { missing, added });
+        }
+        let (attempt, recovered) = (record.attempt, record.complete);
+        if let Some(records) = &mut records {
+            places::remove_litter(&self.job.stores(), &[stores.as_slice(), &record.stores].concat());
+            let _ = records;
+        }
+        let records = records.map(|records| (records, Record { stores, workers: self.place.workers, shape, ..record }));
+        watch(worker, &durable, records);
+        self.step(worker, |_| false)?;
+        let ledger = durable.take_ledger().expect("nobody else takes it");
+        let complete = ledger.complete();
+        ledger.close()?;
+        Ok(Finished { attempt, recovered, complete })
+    }
+
+    /// Runs the worker until `until`, or until it has nothing left to do.
+    fn step(&self, worker: &mut Worker, until: impl Fn(&Worker) -> bool) -> Result<()> {
+        while worker.has_dataflows() && !until(worker) {
+            worker.step_or_park(Some(LOOK));
+            if self.stop.is_stopped() {
+                return Err(self.stop.take().unwrap_or_else(|| Error::Worker { detail: "another one stopped".into() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the job over, and says what is to be told of it.
+    fn take_over(&self) -> (Option<Records>, Option<Word>) {
+        let taken = Records::take_over(&self.job.records(), &self.job.name).and_then(|(records, record)| {
+            for dir in [self.job.stores(), self.job.staged(record.attempt)] {
+                fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+                sync_dir(dir.parent().expect("it is in the job's directory"))?;
+            }
+            sync_dir(&self.job.dir)?;
+            Ok((records, record))
+        });
+        match taken {
+            Ok((records, record)) => (Some(records), Some(Word::Go(record))),
+            Err(error) => {
+                let word = Word::Stop(error.to_string());
+                self.stop.stop(error);
+                (None, Some(word))
+            }
+        }
+    }
+
+    /// Has the first worker tell all of them.
+    fn tell(&self, worker: &mut Worker, word: Option<Word>) -> Result<Word> {
+        let heard = Rc::new(RefCell::new(None));
+        let ear = Rc::clone(&heard);
+        let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
+            let (input, words) = scope.new_input();
+            let words = words.broadcast().inspect(move |word: &String| *ear.borrow_mut() = Some(word.clone()));
+            (input, words.probe().0)
+        });
+        if let Some(word) = word {
+            input.send(serde_json::to_string(&word).expect("text"));
+        }
+        input.close();
+        self.step_quietly(worker, &probe)?;
+        let text = heard.take().ok_or_else(|| Error::Worker { detail: "the first worker said nothing".into() })?;
+        serde_json::from_str(&text).map_err(|error| Error::Worker { detail: format!("it said {text}: {error}") })
+    }
+
+    /// The names of all processes' stores, for the first worker to record.
+    fn gather_names(&self, worker: &mut Worker, name: &str) -> Result<Vec<String>> {
+        let heard = Rc::new(RefCell::new(BTreeMap::new()));
+        let ear = Rc::clone(&heard);
+        let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
+            let (input, names) = scope.new_input();
+            let names = names.exchange(|_| 0).inspect(move |(process, name): &(u16, String)| {
+                ear.borrow_mut().insert(*process, name.clone());
+            });
+            (input, names.probe().0)
+        });
+        input.send((self.place.process, name.to_owned()));
+        input.close();
+        self.step_quietly(worker, &probe)?;
+        Ok(heard.take().into_values().collect())
+    }
+
+    /// Runs the worker until a dataflow has come to its end.
+    fn step_quietly(&self, worker: &mut Worker, probe: &timely::dataflow::ProbeHandle<u64>) -> Result<()> {
+        while !probe.done() {
+            worker.step_or_park(Some(LOOK));
+        }
+        Ok(())
+    }
+
+    /// The worker's part of the process's state, which the first of its workers
+    /// opens.
+    fn open(&self, index: usize, record: &Record) -> Result<Part> {
+        let local = index % usize::from(self.place.workers);
+        let locked = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if local == 0 {
+            let Job { options, take_over, .. } = &self.job;
+            let state = places::open(&self.job.stores(), options, self.place, record, *take_over)?;
+            let (opened, name, offsets) = (state.opened, state.name, state.offsets);
+            let shards = opened.shards.into_iter().map(Some).collect();
+            *locked() = Some(Shared { store: opened.store, shards, name, offsets });
+            self.rings.notify_all();
+        }
+        let mut opened = locked();
+        loop {
+            if let Some(shared) = &mut *opened {
+                let shard = shared.shards[local].take().expect("each worker takes its own, once");
+                let (store, name, offsets) = (shared.store.clone(), shared.name.clone(), shared.offsets.clone());
+                return Ok(Part { store, shard, name, offsets });
+            }
+            if self.stop.is_stopped() {
+                return Err(Error::Worker { detail: "another one stopped".into() });
+            }
+            opened = self.rings.wait_timeout(opened, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// The directory of a job's stores, for tools that look into them.
+#[must_use]
+pub fn stores_of(dir: &Path) -> PathBuf {
+    dir.join("stores")
+}
