@@ -38,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) processes: u16,
     pub(crate) workers: u16,
     pub(crate) epoch_every: Duration,
+    /// Where the processes' stores are.
+    pub(crate) stores: PathBuf,
     /// Where this start stages output.
     pub(crate) staged: PathBuf,
 }
@@ -110,6 +112,10 @@ impl Durable {
 
     pub(crate) fn epoch_every(&self) -> Duration {
         self.shared.facts.epoch_every
+    }
+
+    pub(crate) fn stores(&self) -> &Path {
+        &self.shared.facts.stores
     }
 
     pub(crate) fn staged(&self) -> &Path {

@@ -82,8 +82,10 @@ pub enum Error {
         /// What it said.
         source: BoxError,
     },
-    /// A worker of this process panicked, or the connection to another process
-    /// was lost.
+    /// The connection to another process was lost: it has stopped, or its
+    /// machine or the network has.
+    Lost,
+    /// A worker of this process panicked.
     Worker {
         /// What it said.
         detail: String,
@@ -151,6 +153,11 @@ impl fmt::Display for Error {
             }
             Self::Source { name, partition: None, source } => write!(f, "source {name}: {source}"),
             Self::Sink { name, epoch, source } => write!(f, "sink {name}, epoch {epoch}: {source}"),
+            Self::Lost => write!(
+                f,
+                "the connection to another process of the job was lost; start all of them again, and they go on \
+                 behind the newest complete epoch"
+            ),
             Self::Worker { detail } => write!(f, "a worker stopped: {detail}"),
             Self::Start { detail } => write!(f, "Timely cannot start: {detail}"),
             Self::Elsewhere { detail } => write!(f, "another process stopped the job: {detail}"),

@@ -7,7 +7,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use corewal::{Options, Shard, Store};
@@ -104,10 +105,15 @@ impl Job {
 /// [`Error`] says why the job stopped. Then the process should end: the others
 /// see that it is gone by its connections, and stop as well. Started again, all
 /// go on behind the newest complete epoch.
+///
+/// Timely's threads panic when a connection is lost. That is not printed, from
+/// the first call on: a panic hook looks for it, and hands all else to the one
+/// before it.
 pub fn execute<F>(job: Job, config: timely::Config, build: F) -> Result<Finished>
 where
     F: Fn(&mut Worker, &Durable) + Send + Sync + 'static,
 {
+    quieten();
     let place = place(&config.communication)?;
     let records = record::newest(&job.records())?;
     if let Some((_, record)) = &records
@@ -120,18 +126,18 @@ where
     let start = |detail| Error::Start { detail };
     let (builders, connections) = config.communication.try_build().map_err(start)?;
     let stop = Arc::new(Stop::default());
-    let process =
-        Arc::new(Process { job, place, stop: Arc::clone(&stop), opened: Mutex::default(), rings: Condvar::new() });
+    let process = Arc::new(Process {
+        job,
+        place,
+        stop: Arc::clone(&stop),
+        opened: Mutex::default(),
+        rings: Condvar::new(),
+        attempt: AtomicU64::new(0),
+    });
     let workers = timely::execute::execute_from(builders, Box::new(()), config.worker, move |worker| {
         // Whatever a worker meets, the others of this process are to end too.
         let ran = catch_unwind(AssertUnwindSafe(|| process.run(worker, &build)));
-        let ran = ran.unwrap_or_else(|panic| Err(Error::Worker { detail: what(&*panic) }));
-        if let Err(error) = &ran
-            && !matches!(error, Error::Worker { .. })
-        {
-            // Its own reason comes before those that follow from it.
-        }
-        match ran {
+        match ran.unwrap_or_else(|panic| Err(process.after(&*panic))) {
             Ok(finished) => Some(finished),
             Err(error) => {
                 process.stop.stop(error);
@@ -159,11 +165,27 @@ where
     }
 }
 
+/// How Timely's threads panic where a connection to another process is lost.
+const LOST: [&str; 2] = ["timely communication error", "MergeQueue poisoned"];
+
 /// What a panic says.
-fn what(panic: &(dyn std::any::Any + Send)) -> String {
+fn what(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("it panicked").to_owned()
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
+}
+
+/// Keeps those panics from being printed: the error says what is to be said.
+fn quieten() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let timely = std::thread::current().name().is_some_and(|name| name.starts_with("timely:"));
+            if !timely || !LOST.iter().any(|lost| what(panic.payload()).starts_with(lost)) {
+                others(panic);
+            }
+        }));
+    });
 }
 
 fn place(communication: &Communication) -> Result<Place> {
@@ -197,6 +219,8 @@ struct Process {
     stop: Arc<Stop>,
     opened: Mutex<Option<Shared>>,
     rings: Condvar,
+    /// Which start this is; 0 until that is known.
+    attempt: AtomicU64,
 }
 
 /// The process's state, until each worker has taken its part.
@@ -216,14 +240,31 @@ struct Part {
 }
 
 impl Process {
+    /// Why a worker has panicked.
+    fn after(&self, panic: &(dyn std::any::Any + Send)) -> Error {
+        let what = what(panic);
+        if !LOST.iter().any(|lost| what.starts_with(lost)) {
+            return Error::Worker { detail: what.to_owned() };
+        }
+        // The others may have gone on without this one.
+        let attempt = self.attempt.load(Ordering::Relaxed);
+        match record::newest(&self.job.records()) {
+            Ok(Some((_, newest))) if attempt > 0 && newest.attempt > attempt => {
+                Error::Fenced { attempt, by: newest.attempt }
+            }
+            _ => Error::Lost,
+        }
+    }
+
     fn run(&self, worker: &mut Worker, build: &impl Fn(&mut Worker, &Durable)) -> Result<Finished> {
         let index = worker.index();
-        let (mut records, word) = if index == 0 { self.take_over() } else { (None, None) };
+        let (records, word) = if index == 0 { self.take_over() } else { (None, None) };
         let record = match self.tell(worker, word)? {
             Word::Go(record) => record,
             Word::Stop(detail) if index == 0 => return Err(self.stop.take().unwrap_or(Error::Elsewhere { detail })),
             Word::Stop(detail) => return Err(Error::Elsewhere { detail }),
         };
+        self.attempt.store(record.attempt, Ordering::Relaxed);
         let part = self.open(index, &record)?;
         let stores = self.gather_names(worker, &part.name)?;
         let ledger = Ledger::new(part.store, part.shard, part.offsets, record.attempt, record.complete);
@@ -235,6 +276,7 @@ impl Process {
             processes: self.place.processes,
             workers: self.place.workers,
             epoch_every: self.job.epoch_every,
+            stores: self.job.stores(),
             staged: self.job.staged(record.attempt),
         };
         let durable = Durable::new(ledger, facts, Arc::clone(&self.stop));
@@ -248,10 +290,6 @@ impl Process {
             return Err(Error::OtherShape { missing, added });
         }
         let (attempt, recovered) = (record.attempt, record.complete);
-        if let Some(records) = &mut records {
-            places::remove_litter(&self.job.stores(), &[stores.as_slice(), &record.stores].concat());
-            let _ = records;
-        }
         let records = records.map(|records| (records, Record { stores, workers: self.place.workers, shape, ..record }));
         watch(worker, &durable, records);
         self.step(worker, |_| false)?;

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::source::{BoxError, Partition, Read, Source};
 
 /// The longest line that is read, in bytes.
 const LONGEST: usize = 16 << 20;
 
 /// A line of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// What stands in it, without its end.
     pub text: String,

@@ -3,8 +3,10 @@
 //!
 //! A staged file is durable before its epoch can end on the worker. So where an
 //! epoch is complete, all its output is staged, and a job that is started again
-//! publishes what its predecessor did not come to, before anything else. Who
-//! was taken over finds the directory of its staged files gone.
+//! publishes what its predecessor did not come to, before anything else. What
+//! else was staged is removed before an epoch of the new start is complete: so
+//! whatever is found staged up to the complete epoch was complete. Who was taken
+//! over finds the directory of its staged files gone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

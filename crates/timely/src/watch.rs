@@ -17,6 +17,7 @@ use crate::durable::Durable;
 use crate::error::{Error, Result};
 use crate::ledger::{NEVER, last_epoch};
 use crate::output::remove_others;
+use crate::places::remove_litter;
 use crate::record::{Record, Records};
 
 /// How often it is looked whether something has become durable.
@@ -28,7 +29,7 @@ type Output<'a> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<()>
 pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Records, Record)>) {
     let durable = durable.clone();
     let (first_worker, first_epoch) = (records.is_some(), durable.first_epoch());
-    let mut recorder = records.map(|(records, record)| Recorder::start(records, record, last_epoch(durable.attempt())));
+    let mut recorder = records.map(|(records, record)| Recorder::start(records, record, &durable));
     worker.dataflow_named::<u64, _, _>("durable epochs", |scope| {
         let probe = durable.ledger().complete_probe().clone();
         let of_worker = durable.clone();
@@ -64,19 +65,21 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
                 input.for_each(|_, _| {});
                 let (Some(capability), Some(recorder)) = (&mut held, &mut recorder) else { return };
                 let durable_everywhere = frontier.frontier().first().copied().unwrap_or(NEVER);
+                if !cleared && durable_everywhere > first_epoch {
+                    // By now each sink has published what earlier starts left.
+                    // Whatever else they staged never became complete, and has
+                    // to be gone before an epoch with a higher number is.
+                    cleared = true;
+                    if let Err(error) = remove_others(durable.staged()) {
+                        return durable.fail(error);
+                    }
+                }
                 let recorded = match recorder.record(durable_everywhere) {
                     Err(error) => return durable.fail(error),
                     Ok(recorded) => recorded,
                 };
                 if recorded + 1 > *capability.time() {
                     capability.downgrade(&(recorded + 1));
-                }
-                if !cleared && recorded >= first_epoch {
-                    // By now each sink has published what earlier starts left.
-                    cleared = true;
-                    if let Err(error) = remove_others(durable.staged()) {
-                        return durable.fail(error);
-                    }
                 }
                 if durable_everywhere == NEVER && recorder.is_idle() {
                     held = None;
@@ -104,7 +107,9 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start(mut records: Records, mut record: Record, last: u64) -> Self {
+    fn start(mut records: Records, mut record: Record, durable: &Durable) -> Self {
+        let last = last_epoch(durable.attempt());
+        let mut litter = Some(durable.stores().to_owned());
         let (wanted, asked) = channel::<u64>();
         let (answer, written) = channel();
         let recorded = record.complete;
@@ -113,6 +118,10 @@ impl Recorder {
                 record.complete = complete;
                 let result = records.add(&record).map(|()| complete);
                 let failed = result.is_err();
+                // From now on no start takes the state from anywhere else.
+                if let (false, Some(dir)) = (failed, litter.take()) {
+                    remove_litter(&dir, &record.stores);
+                }
                 if answer.send(result).is_err() || failed {
                     return;
                 }

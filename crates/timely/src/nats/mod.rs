@@ -24,6 +24,7 @@
 //! # let _ = (orders, totals);
 //! ```
 
+mod atomic;
 mod broker;
 mod connection;
 mod place;

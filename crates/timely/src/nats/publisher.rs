@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::ops::Range;
 
+use async_nats::Subject;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, RetentionPolicy, Stream};
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::Subject;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::atomic::{self, MESSAGES};
 use super::broker::Broker;
 use super::connection::{Connection, Patience, Trouble, answered};
 use super::reader::find_stream;
@@ -47,6 +49,29 @@ impl Rows {
             return Err(format!("`{names}` can't be in the header of a message").into());
         }
         Ok(Self { subject, names, worker: batch.worker, epoch: batch.epoch, rows: batch.rows.to_vec() })
+    }
+
+    /// The end of the rows that can go together with one and those after it.
+    fn together(&self, at: usize) -> usize {
+        let mut bytes = 0;
+        let rows = self.rows[at..].iter().take(MESSAGES).take_while(|row| {
+            bytes += row.len();
+            bytes <= atomic::BYTES
+        });
+        at + rows.count().max(1)
+    }
+
+    pub(super) fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    pub(super) fn payload(&self, at: usize) -> Vec<u8> {
+        self.rows[at].clone()
+    }
+
+    /// What one of these rows is called.
+    pub(super) fn name_of(&self, at: usize) -> String {
+        self.name((self.epoch, at as u64))
     }
 
     /// What a row is called.
@@ -120,21 +145,24 @@ struct Head {
     sequence: u64,
     /// The last row that is published.
     published: Option<Row>,
-    /// One that was sent, and of which it is not known whether it is stored.
+    /// One that was sent, perhaps with others before it, and of which it is not
+    /// known whether it is stored.
     doubt: Option<Row>,
+    /// Whether rows go together, all of them or none.
+    atomic: bool,
 }
 
 impl Head {
     /// What the last message of a subject says, when it is looked at first.
-    fn adopt(last: Option<Last>, rows: &Rows) -> Result<Self, Trouble> {
-        let Some(last) = last else { return Ok(Self { sequence: 0, published: None, doubt: None }) };
+    fn adopt(last: Option<Last>, rows: &Rows, atomic: bool) -> Result<Self, Trouble> {
+        let Some(last) = last else { return Ok(Self { sequence: 0, published: None, doubt: None, atomic }) };
         let Some(row) = rows.parse(&last.name) else {
             return Err(Trouble::Lasting(format!(
                 "the last message of subject {}, {last}, is not of this job's sink: what the sink has published can't be told",
                 rows.subject
             )));
         };
-        Ok(Self { sequence: last.sequence, published: Some(row), doubt: None })
+        Ok(Self { sequence: last.sequence, published: Some(row), doubt: None, atomic })
     }
 
     /// Clears a doubt by what the last message of the subject is now.
@@ -149,12 +177,15 @@ impl Head {
         }
         let row = rows.parse(&last.name);
         if row.is_some() && row == self.doubt {
-            *self = Self { sequence: last.sequence, published: row, doubt: None };
+            (self.sequence, self.published, self.doubt) = (last.sequence, row, None);
             return Ok(());
         }
         let subject = &rows.subject;
         Err(Trouble::Lasting(if last.sequence < self.sequence {
-            format!("the broker has lost messages of subject {subject}: its last one is {last}, and was {}", self.sequence)
+            format!(
+                "the broker has lost messages of subject {subject}: its last one is {last}, and was {}",
+                self.sequence
+            )
         } else {
             format!(
                 "fenced: another process publishes to subject {subject}: its last message is {last}, and was {} for this one",
@@ -204,14 +235,16 @@ struct End<'a> {
     stream: &'a str,
 }
 
-/// What the broker has done with a row.
-enum Sent {
-    /// Stored it, as this sequence.
+/// What the broker has done with a row, or with some that go together.
+pub(super) enum Sent {
+    /// Stored it, as this sequence; of several that is the last one's.
     Stored(u64),
     /// Nothing, since it has it already.
     Known,
     /// Nothing, since it does not follow the last message.
     Refused,
+    /// Nothing; they have to go one by one.
+    NotTogether,
 }
 
 impl End<'_> {
@@ -224,40 +257,56 @@ impl End<'_> {
         let subject = &rows.subject;
         if !heads.contains_key(subject) {
             let stream = self.open(subject).await?;
-            let head = Head::adopt(self.last(&stream, subject).await?, rows)?;
+            let atomic = stream.cached_info().config.allow_atomic_publish;
+            let head = Head::adopt(self.last(&stream, subject).await?, rows, atomic)?;
             heads.insert(subject.clone(), head);
         }
         let Some(head) = heads.get_mut(subject) else { return Ok(()) };
         if head.doubt.is_some() {
-            let stream = find_stream(self.connection, self.broker, self.stream).await?;
-            head.settle(self.last(&stream, subject).await?, rows)?;
+            self.settle(head, rows).await?;
         }
-        for at in head.next(rows)?..rows.rows.len() {
-            let row = (rows.epoch, at as u64);
+        let mut at = head.next(rows)?;
+        let mut together = head.atomic;
+        while at < rows.rows.len() {
+            let next = if together { rows.together(at) } else { at + 1 };
+            let row = (rows.epoch, next as u64 - 1);
             let again = head.doubt == Some(row);
             head.doubt = Some(row);
-            let sent = self.send(head.sequence, rows, at).await?;
+            let sent = match next - at {
+                1 => self.send(head.sequence, rows, at).await?,
+                _ => self.send_together(head.sequence, rows, at..next).await?,
+            };
             if let Sent::Stored(sequence) = sent {
-                *head = Head { sequence, published: Some(row), doubt: None };
+                (head.sequence, head.published, head.doubt) = (sequence, Some(row), None);
                 patience.renew();
+                at = next;
                 continue;
             }
             // It was not stored now. If it was sent before, it may have been
             // then, though it was not there yet when that was looked at.
             head.doubt = again.then_some(row);
-            let stream = find_stream(self.connection, self.broker, self.stream).await?;
-            head.settle(self.last(&stream, subject).await?, rows)?;
-            if head.published == Some(row) {
-                continue;
-            }
-            if matches!(sent, Sent::Known) {
+            self.settle(head, rows).await?;
+            match sent {
+                _ if head.published == Some(row) => at = next,
                 // It was published, and somebody has deleted it.
-                (head.published, head.doubt) = (Some(row), None);
-                continue;
+                Sent::Known => {
+                    (head.published, head.doubt) = (Some(row), None);
+                    at = next;
+                }
+                Sent::NotTogether => together = false,
+                Sent::Refused | Sent::Stored(_) => {
+                    let why = "the broker refuses a message that follows the last one of subject";
+                    return Err(Trouble::Passing(format!("{why} {subject}")));
+                }
             }
-            return Err(Trouble::Passing(format!("the broker refuses a message to {subject} that follows the last one")));
         }
         Ok(())
+    }
+
+    /// Clears a doubt.
+    async fn settle(&self, head: &mut Head, rows: &Rows) -> Result<(), Trouble> {
+        let stream = find_stream(self.connection, self.broker, self.stream).await?;
+        head.settle(self.last(&stream, &rows.subject).await?, rows)
     }
 
     /// Opens the stream, and sees that it is one to publish to.
@@ -298,8 +347,8 @@ impl End<'_> {
     /// Sends a row, and waits for what the broker says.
     async fn send(&self, behind: u64, rows: &Rows, at: usize) -> Result<Sent, Trouble> {
         let message = PublishMessage::build()
-            .payload(rows.rows[at].clone().into())
-            .message_id(rows.name((rows.epoch, at as u64)))
+            .payload(rows.payload(at).into())
+            .message_id(rows.name_of(at))
             .expected_last_subject_sequence(behind)
             .expected_stream(self.stream);
         let sent = async { self.connection.context().send_publish(rows.subject.clone(), message).await?.await };
@@ -309,20 +358,37 @@ impl End<'_> {
             Err(error) => refused(&rows.subject, &error),
         }
     }
+
+    /// Sends rows of which all are stored, or none.
+    async fn send_together(&self, behind: u64, rows: &Rows, range: Range<usize>) -> Result<Sent, Trouble> {
+        atomic::send(&self.connection.context().client(), self.stream, behind, rows, range).await
+    }
 }
 
 /// What it means that the broker has not stored a message.
 fn refused(subject: &str, error: &PublishError) -> Result<Sent, Trouble> {
-    let why = format!("a message to {subject} was not published");
     let answer = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
     match (error.kind(), answer) {
-        (PublishErrorKind::WrongLastSequence, _) => Ok(Sent::Refused),
-        // The same, of a stream that several servers have.
-        (_, Some(answer)) if answer.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Ok(Sent::Refused),
-        (PublishErrorKind::MaxPayloadExceeded, _) => Err(Trouble::Lasting(format!("{why}: {error}"))),
-        (_, Some(answer)) => Err(answered(&why, answer)),
-        _ => Err(Trouble::Passing(format!("{why}: {error}"))),
+        (_, Some(answer)) => refusal(subject, answer),
+        (PublishErrorKind::MaxPayloadExceeded, _) => Err(Trouble::Lasting(unpublished(subject, error))),
+        _ => Err(Trouble::Passing(unpublished(subject, error))),
     }
+}
+
+/// What it means that the broker says so.
+pub(super) fn refusal(subject: &str, answer: &jetstream::Error) -> Result<Sent, Trouble> {
+    match answer.error_code() {
+        // The second one is of a stream that several servers have.
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Ok(Sent::Refused),
+        ErrorCode::ATOMIC_PUBLISH_DISABLED | ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE => {
+            Ok(Sent::NotTogether)
+        }
+        _ => Err(answered(&unpublished(subject, &"the broker refuses it"), answer)),
+    }
+}
+
+pub(super) fn unpublished(subject: &str, why: &dyn std::fmt::Display) -> String {
+    format!("a message to {subject} was not published: {why}")
 }
 
 /// Whether a subject is one of those that a filter stands for.
@@ -350,7 +416,7 @@ mod tests {
     }
 
     fn head(published: Option<Row>, doubt: Option<Row>) -> Head {
-        Head { sequence: 40, published, doubt }
+        Head { sequence: 40, published, doubt, atomic: false }
     }
 
     fn last(sequence: u64, name: &str) -> Option<Last> {
@@ -367,8 +433,18 @@ mod tests {
         }
         let rows = rows("job", 12, 1);
         for name in [
-            "", "job", "job/totals", "job/totals/1/3", "job/totals/1/4/2", "job/other/1/3/2", "jo/totals/1/3/2",
-            "job/totals/1/3/2/1", "job/totals/01/3/2", "job/totals/+1/3/2", "job/totals/1/3/-2", "xjob/totals/1/3/2",
+            "",
+            "job",
+            "job/totals",
+            "job/totals/1/3",
+            "job/totals/1/4/2",
+            "job/other/1/3/2",
+            "jo/totals/1/3/2",
+            "job/totals/1/3/2/1",
+            "job/totals/01/3/2",
+            "job/totals/+1/3/2",
+            "job/totals/1/3/-2",
+            "xjob/totals/1/3/2",
         ] {
             assert_eq!(rows.parse(name), None, "{name}");
         }
@@ -405,7 +481,8 @@ mod tests {
     #[test]
     fn only_what_is_in_doubt_is_taken_for_ones_own() {
         let batch = rows("job", 5, 3);
-        let settled = |mut head: Head, last: Option<Last>| head.settle(last, &batch).map(|()| (head.sequence, head.published));
+        let settled =
+            |mut head: Head, last: Option<Last>| head.settle(last, &batch).map(|()| (head.sequence, head.published));
         let doubted = || head(Some((5, 0)), Some((5, 1)));
         assert_eq!(settled(doubted(), last(40, "job/totals/5/3/0")).unwrap(), (40, Some((5, 0))));
         assert_eq!(settled(doubted(), last(44, "job/totals/5/3/1")).unwrap(), (44, Some((5, 1))));
@@ -422,10 +499,14 @@ mod tests {
 
     #[test]
     fn filters_match_as_the_broker_does() {
-        for (filter, subject) in [("out.0", "out.0"), ("out.*", "out.0"), ("out.>", "out.0"), (">", "out.0"), ("*.0", "out.0")] {
+        for (filter, subject) in
+            [("out.0", "out.0"), ("out.*", "out.0"), ("out.>", "out.0"), (">", "out.0"), ("*.0", "out.0")]
+        {
             assert!(matches(filter, subject), "{filter}");
         }
-        for (filter, subject) in [("out", "out.0"), ("out.0.*", "out.0"), ("out.0.>", "out.0"), ("*", "out.0"), ("in.*", "out.0")] {
+        for (filter, subject) in
+            [("out", "out.0"), ("out.0.*", "out.0"), ("out.0.>", "out.0"), ("*", "out.0"), ("in.*", "out.0")]
+        {
             assert!(!matches(filter, subject), "{filter}");
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::Subject;
 use async_nats::jetstream::consumer::pull::{Config, Stream as Messages};
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
-use async_nats::jetstream::context::{GetStreamErrorKind, RequestErrorKind};
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{ConsumerErrorKind, LastRawMessageErrorKind, RetentionPolicy, State, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -297,7 +297,8 @@ impl Reader {
             Some(Err(error)) => return Err(Trouble::Passing(format!("the broker gives no messages: {error}"))),
             None => return Err(Trouble::Passing("the broker gives no more messages".to_owned())),
         };
-        let Some((subject, place)) = message.reply.and_then(|reply| Some((reply.clone(), Place::parse(&reply)?))) else {
+        let Some((subject, place)) = message.reply.and_then(|reply| Some((reply.clone(), Place::parse(&reply)?)))
+        else {
             return Err(Trouble::Passing("the broker gave a message of no stream".to_owned()));
         };
         session.count += 1;
@@ -336,7 +337,8 @@ impl Reader {
     /// Looks what the stream has that was not given yet.
     async fn look(&self, stream: &Stream) -> Result<Look, Trouble> {
         let name = &self.wish.stream;
-        let info = stream.get_info().await.map_err(|error| unanswered(&format!("stream {name} can't be seen"), &error))?;
+        let info =
+            stream.get_info().await.map_err(|error| unanswered(&format!("stream {name} can't be seen"), &error))?;
         let next = stream.raw_message_builder().sequence(self.last + 1).next_by_subject(&self.wish.subject);
         Ok(Look { end: info.state.last_sequence, next: found(name, next.send().await)? })
     }
