@@ -1,6 +1,7 @@
 //! Starting a job: the processes agree on what is complete, each opens its
 //! state there, and the dataflows run until they end or something fails.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,22 +9,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use corewal::{Options, Shard, Store};
 use serde::{Deserialize, Serialize};
-use timely::communication::Config as Communication;
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::{AllocatorBuilder, Config as Communication, Hooks};
 use timely::dataflow::operators::vec::{Broadcast as _, Input as _};
 use timely::dataflow::operators::{Exchange as _, Inspect as _, Probe as _};
 use timely::worker::Worker;
 
+use crate::connect::{Hello, connect};
 use crate::durable::{Durable, Facts, Stop};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::places::{self, Place};
 use crate::record::{self, Record, Records, sync_dir};
 use crate::watch::watch;
+use crate::wire::Wire;
 
 /// How long a worker sleeps at most before it looks whether its process stops.
 const LOOK: Duration = Duration::from_millis(50);
@@ -35,6 +40,7 @@ pub struct Job {
     name: String,
     epoch_every: Duration,
     take_over: bool,
+    patience: Duration,
     options: Options,
 }
 
@@ -56,7 +62,14 @@ impl Job {
     /// share, with links that are made once or not at all: link(2).
     pub fn new(dir: impl Into<PathBuf>, name: impl Into<String>) -> Self {
         let options = Options::new();
-        Self { dir: dir.into(), name: name.into(), epoch_every: Duration::from_millis(100), take_over: false, options }
+        Self {
+            dir: dir.into(),
+            name: name.into(),
+            epoch_every: Duration::from_millis(100),
+            take_over: false,
+            patience: Duration::from_secs(60),
+            options,
+        }
     }
 
     /// How long an epoch takes: what a failure costs is done again from the last
@@ -73,6 +86,14 @@ impl Job {
     #[must_use]
     pub fn take_over(mut self, take_over: bool) -> Self {
         self.take_over = take_over;
+        self
+    }
+
+    /// How long the processes wait for each other when they start; a minute
+    /// unless told.
+    #[must_use]
+    pub fn patience(mut self, time: Duration) -> Self {
+        self.patience = time;
         self
     }
 
@@ -105,15 +126,10 @@ impl Job {
 /// [`Error`] says why the job stopped. Then the process should end: the others
 /// see that it is gone by its connections, and stop as well. Started again, all
 /// go on behind the newest complete epoch.
-///
-/// Timely's threads panic when a connection is lost. That is not printed, from
-/// the first call on: a panic hook looks for it, and hands all else to the one
-/// before it.
 pub fn execute<F>(job: Job, config: timely::Config, build: F) -> Result<Finished>
 where
     F: Fn(&mut Worker, &Durable) + Send + Sync + 'static,
 {
-    quieten();
     let place = place(&config.communication)?;
     let records = record::newest(&job.records())?;
     if let Some((_, record)) = &records
@@ -124,8 +140,8 @@ where
         return Err(Error::InUse { dir: store });
     }
     let start = |detail| Error::Start { detail };
-    let (builders, connections) = config.communication.try_build().map_err(start)?;
     let stop = Arc::new(Stop::default());
+    let (builders, connections) = build_communication(&job, config.communication, place, &stop)?;
     let process = Arc::new(Process {
         job,
         place,
@@ -134,13 +150,17 @@ where
         rings: Condvar::new(),
         attempt: AtomicU64::new(0),
     });
+    let running = Arc::clone(&process);
     let workers = timely::execute::execute_from(builders, Box::new(()), config.worker, move |worker| {
+        let process = &running;
         // Whatever a worker meets, the others of this process are to end too.
         let ran = catch_unwind(AssertUnwindSafe(|| process.run(worker, &build)));
-        match ran.unwrap_or_else(|panic| Err(process.after(&*panic))) {
+        match ran.unwrap_or_else(|panic| Err(Some(Error::Worker { detail: what(&*panic).to_owned() }))) {
             Ok(finished) => Some(finished),
             Err(error) => {
-                process.stop.stop(error);
+                if let Some(error) = error {
+                    process.stop.stop(error);
+                }
                 process.rings.notify_all();
                 for dataflow in worker.installed_dataflows() {
                     worker.drop_dataflow(dataflow);
@@ -160,32 +180,38 @@ where
             // To end them in order takes the other processes, which are to see
             // that this one has not ended in order.
             std::mem::forget(connections);
-            Err(why.unwrap_or_else(|| Error::Worker { detail: "it ended".into() }))
+            Err(process.reason(why.unwrap_or_else(|| Error::Worker { detail: "it ended".into() })))
         }
     }
 }
 
-/// How Timely's threads panic where a connection to another process is lost.
-const LOST: [&str; 2] = ["timely communication error", "MergeQueue poisoned"];
-
 /// What a panic says.
-fn what(panic: &(dyn std::any::Any + Send)) -> &str {
+fn what(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
 }
 
-/// Keeps those panics from being printed: the error says what is to be said.
-fn quieten() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let timely = std::thread::current().name().is_some_and(|name| name.starts_with("timely:"));
-            if !timely || !LOST.iter().any(|lost| what(panic.payload()).starts_with(lost)) {
-                others(panic);
-            }
-        }));
-    });
+/// As [`Communication::try_build`], but for the connections.
+fn build_communication(
+    job: &Job,
+    communication: Communication,
+    place: Place,
+    stop: &Arc<Stop>,
+) -> Result<(Vec<AllocatorBuilder>, Box<dyn Any + Send>)> {
+    let start = |detail| Error::Start { detail };
+    let Communication::Cluster { threads, process, addresses, zerocopy, .. } = communication else {
+        return communication.try_build().map_err(start);
+    };
+    let Place { process: own, processes, workers } = place;
+    let hello = Hello { job: job.name.clone(), process: own, processes, workers };
+    let streams = connect(&hello, &addresses, job.patience)?;
+    let wires = streams.into_iter().map(|stream| stream.map(|stream| Wire::new(stream, Arc::clone(stop)))).collect();
+    let hooks = Hooks::default();
+    let local = if zerocopy { ProcessBuilder::new_bytes_vector } else { ProcessBuilder::new_typed_vector };
+    let local = local(threads, hooks.refill.clone(), hooks.spill.clone());
+    let built = initialize_networking_from_sockets(local, wires, process, threads, hooks);
+    let (builders, guard) = built.map_err(|error| start(error.to_string()))?;
+    Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard)))
 }
 
 fn place(communication: &Communication) -> Result<Place> {
@@ -211,6 +237,9 @@ enum Word {
     Go(Record),
     Stop(String),
 }
+
+/// What a worker comes to: without an error of its own if others stopped it.
+type Run<T> = std::result::Result<T, Option<Error>>;
 
 /// What the workers of a process share.
 struct Process {
@@ -240,29 +269,31 @@ struct Part {
 }
 
 impl Process {
-    /// Why a worker has panicked.
-    fn after(&self, panic: &(dyn std::any::Any + Send)) -> Error {
-        let what = what(panic);
-        if !LOST.iter().any(|lost| what.starts_with(lost)) {
-            return Error::Worker { detail: what.to_owned() };
-        }
-        // The others may have gone on without this one.
+    /// Why this process has stopped: whatever it ran into, that others have
+    /// gone on without it comes first.
+    fn reason(&self, why: Error) -> Error {
         let attempt = self.attempt.load(Ordering::Relaxed);
         match record::newest(&self.job.records()) {
             Ok(Some((_, newest))) if attempt > 0 && newest.attempt > attempt => {
                 Error::Fenced { attempt, by: newest.attempt }
             }
-            _ => Error::Lost,
+            _ => why,
         }
     }
 
-    fn run(&self, worker: &mut Worker, build: &impl Fn(&mut Worker, &Durable)) -> Result<Finished> {
+    fn run(&self, worker: &mut Worker, build: &impl Fn(&mut Worker, &Durable)) -> Run<Finished> {
         let index = worker.index();
-        let (records, word) = if index == 0 { self.take_over() } else { (None, None) };
-        let record = match self.tell(worker, word)? {
+        let taken = (index == 0).then(|| self.take_over());
+        let word = taken.as_ref().map(|taken| match taken {
+            Ok((_, record)) => Word::Go(record.clone()),
+            Err(error) => Word::Stop(error.to_string()),
+        });
+        // The others are to know before this one stops.
+        let word = self.tell(worker, word)?;
+        let records = taken.transpose()?.map(|(records, _)| records);
+        let record = match word {
             Word::Go(record) => record,
-            Word::Stop(detail) if index == 0 => return Err(self.stop.take().unwrap_or(Error::Elsewhere { detail })),
-            Word::Stop(detail) => return Err(Error::Elsewhere { detail }),
+            Word::Stop(detail) => return Err(Some(Error::Elsewhere { detail })),
         };
         self.attempt.store(record.attempt, Ordering::Relaxed);
         let part = self.open(index, &record)?;
@@ -287,12 +318,12 @@ impl Process {
                 all.iter().filter(|part| !less.contains(part)).cloned().collect::<Vec<_>>()
             };
             let (missing, added) = (without(&record.shape, &shape), without(&shape, &record.shape));
-            return Err(Error::OtherShape { missing, added });
+            return Err(Some(Error::OtherShape { missing, added }));
         }
         let (attempt, recovered) = (record.attempt, record.complete);
         let records = records.map(|records| (records, Record { stores, workers: self.place.workers, shape, ..record }));
         watch(worker, &durable, records);
-        self.step(worker, |_| false)?;
+        self.step(worker, || false)?;
         let ledger = durable.take_ledger().expect("nobody else takes it");
         let complete = ledger.complete();
         ledger.close()?;
@@ -300,38 +331,29 @@ impl Process {
     }
 
     /// Runs the worker until `until`, or until it has nothing left to do.
-    fn step(&self, worker: &mut Worker, until: impl Fn(&Worker) -> bool) -> Result<()> {
-        while worker.has_dataflows() && !until(worker) {
+    fn step(&self, worker: &mut Worker, until: impl Fn() -> bool) -> Run<()> {
+        while worker.has_dataflows() && !until() {
             worker.step_or_park(Some(LOOK));
             if self.stop.is_stopped() {
-                return Err(self.stop.take().unwrap_or_else(|| Error::Worker { detail: "another one stopped".into() }));
+                return Err(None);
             }
         }
         Ok(())
     }
 
-    /// Takes the job over, and says what is to be told of it.
-    fn take_over(&self) -> (Option<Records>, Option<Word>) {
-        let taken = Records::take_over(&self.job.records(), &self.job.name).and_then(|(records, record)| {
-            for dir in [self.job.stores(), self.job.staged(record.attempt)] {
-                fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-                sync_dir(dir.parent().expect("it is in the job's directory"))?;
-            }
-            sync_dir(&self.job.dir)?;
-            Ok((records, record))
-        });
-        match taken {
-            Ok((records, record)) => (Some(records), Some(Word::Go(record))),
-            Err(error) => {
-                let word = Word::Stop(error.to_string());
-                self.stop.stop(error);
-                (None, Some(word))
-            }
+    /// Takes the job over, and makes the directories that this start needs.
+    fn take_over(&self) -> Result<(Records, Record)> {
+        let (records, record) = Records::take_over(&self.job.records(), &self.job.name)?;
+        for dir in [self.job.stores(), self.job.staged(record.attempt)] {
+            fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+            sync_dir(dir.parent().expect("it is in the job's directory"))?;
         }
+        sync_dir(&self.job.dir)?;
+        Ok((records, record))
     }
 
     /// Has the first worker tell all of them.
-    fn tell(&self, worker: &mut Worker, word: Option<Word>) -> Result<Word> {
+    fn tell(&self, worker: &mut Worker, word: Option<Word>) -> Run<Word> {
         let heard = Rc::new(RefCell::new(None));
         let ear = Rc::clone(&heard);
         let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
@@ -343,13 +365,14 @@ impl Process {
             input.send(serde_json::to_string(&word).expect("text"));
         }
         input.close();
-        self.step_quietly(worker, &probe)?;
+        self.step(worker, || probe.done())?;
         let text = heard.take().ok_or_else(|| Error::Worker { detail: "the first worker said nothing".into() })?;
-        serde_json::from_str(&text).map_err(|error| Error::Worker { detail: format!("it said {text}: {error}") })
+        let word = serde_json::from_str(&text);
+        Ok(word.map_err(|error| Error::Worker { detail: format!("the first worker said {text}: {error}") })?)
     }
 
     /// The names of all processes' stores, for the first worker to record.
-    fn gather_names(&self, worker: &mut Worker, name: &str) -> Result<Vec<String>> {
+    fn gather_names(&self, worker: &mut Worker, name: &str) -> Run<Vec<String>> {
         let heard = Rc::new(RefCell::new(BTreeMap::new()));
         let ear = Rc::clone(&heard);
         let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
@@ -361,21 +384,13 @@ impl Process {
         });
         input.send((self.place.process, name.to_owned()));
         input.close();
-        self.step_quietly(worker, &probe)?;
+        self.step(worker, || probe.done())?;
         Ok(heard.take().into_values().collect())
-    }
-
-    /// Runs the worker until a dataflow has come to its end.
-    fn step_quietly(&self, worker: &mut Worker, probe: &timely::dataflow::ProbeHandle<u64>) -> Result<()> {
-        while !probe.done() {
-            worker.step_or_park(Some(LOOK));
-        }
-        Ok(())
     }
 
     /// The worker's part of the process's state, which the first of its workers
     /// opens.
-    fn open(&self, index: usize, record: &Record) -> Result<Part> {
+    fn open(&self, index: usize, record: &Record) -> Run<Part> {
         let local = index % usize::from(self.place.workers);
         let locked = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if local == 0 {
@@ -394,7 +409,7 @@ impl Process {
                 return Ok(Part { store, shard, name, offsets });
             }
             if self.stop.is_stopped() {
-                return Err(Error::Worker { detail: "another one stopped".into() });
+                return Err(None);
             }
             opened = self.rings.wait_timeout(opened, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }

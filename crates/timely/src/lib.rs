@@ -41,7 +41,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `job`, `places`, `record` | starting: what is complete, and where the state is |
+//! | `job`, `connect`, `wire`, `places`, `record` | starting: the processes, what is complete, and where the state is |
 //! | `ledger`, `watch` | epochs of a worker; from durable here to complete everywhere |
 //! | `state`, `events`, `output` | operators: keyed state, sources, sinks |
 //! | `source`, `sink` | what a source and a sink have to be |
@@ -52,6 +52,7 @@
 #![allow(clippy::disallowed_methods, reason = "outside the simulated engine: files, threads, the clock")]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
 
+mod connect;
 mod durable;
 mod error;
 mod events;
@@ -68,6 +69,7 @@ mod sink;
 mod source;
 mod state;
 mod watch;
+mod wire;
 
 pub use durable::Durable;
 pub use error::{Error, Result};

@@ -37,6 +37,7 @@ pub(crate) struct Records {
     /// Number of the newest that this start knows: its own.
     number: u64,
     attempt: u64,
+    nonce: u64,
 }
 
 fn name(number: u64) -> String {
@@ -87,6 +88,7 @@ impl Records {
     pub(crate) fn take_over(dir: &Path, job: &str) -> Result<(Self, Record)> {
         fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
         sync_dir(dir.parent().unwrap_or(dir))?;
+        let nonce = getrandom::u64().map_err(|error| Error::io("name a draft in", dir)(error.into()))?;
         loop {
             let (number, found) =
                 newest(dir)?.unwrap_or_else(|| (0, Record { job: job.to_owned(), ..Record::default() }));
@@ -95,7 +97,7 @@ impl Records {
                 return Err(Error::OtherJob { dir: dir.to_owned(), found, expected });
             }
             let record = Record { attempt: found.attempt + 1, ..found };
-            let mut records = Self { dir: dir.to_owned(), number, attempt: record.attempt };
+            let mut records = Self { dir: dir.to_owned(), number, attempt: record.attempt, nonce };
             match records.add(&record) {
                 // Somebody was a step ahead, and may have made more complete.
                 Err(Error::Fenced { .. }) => {}
@@ -112,7 +114,8 @@ impl Records {
     pub(crate) fn add(&mut self, record: &Record) -> Result<()> {
         let number = self.number + 1;
         let path = self.dir.join(name(number));
-        let draft = self.dir.join(format!("{}.{}.draft", name(number), self.attempt));
+        // Nobody else's, also of those who start at the same time elsewhere.
+        let draft = self.dir.join(format!("{}.{:016x}.draft", name(number), self.nonce));
         let written = File::create(&draft).and_then(|mut file| {
             file.write_all(&serde_json::to_vec_pretty(record).expect("numbers and text"))?;
             file.sync_all()
@@ -154,6 +157,8 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn complete(record: &Record, complete: u64) -> Record {
@@ -189,11 +194,12 @@ mod tests {
             let starts: Vec<_> = (0..8).map(|_| start()).collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
-        let mut attempts: Vec<_> = starts.iter().map(|(_, record)| record.attempt).collect();
-        attempts.sort_unstable();
-        assert_eq!(attempts, (1..=8).collect::<Vec<_>>());
+        // Each is a start of its own, and one that was passed in between tries
+        // again with a new number.
+        let attempts: BTreeSet<_> = starts.iter().map(|(_, record)| record.attempt).collect();
+        assert_eq!(attempts.len(), starts.len());
         for (mut records, record) in starts {
-            assert_eq!(records.add(&record).is_ok(), record.attempt == 8);
+            assert_eq!(records.add(&record).is_ok(), Some(&record.attempt) == attempts.last());
         }
     }
 
