@@ -12,6 +12,7 @@ use crate::bucket::Bucket;
 use crate::error::{Error, Result};
 use crate::inventory::Inventory;
 use crate::list::{self, Overview};
+use crate::numbered::Numbered;
 use crate::options::Options;
 use crate::owner::{Pushed, Tenure};
 use crate::place;
@@ -74,6 +75,12 @@ impl Archive {
         let prefix = object_store::path::Path::parse(prefix).map_err(wrong)?;
         let bucket = Bucket::new(store, prefix, options.request_timeout);
         Ok(Self { bucket, options, worker: Arc::new(Worker::start()?) })
+    }
+
+    /// Numbered objects below a directory of this place, beside the stores.
+    #[must_use]
+    pub fn numbered(&self, dir: &str) -> Numbered {
+        Numbered::new(self.bucket.clone(), dir, Arc::clone(&self.worker))
     }
 
     /// The stores that have something in this archive, in order.

@@ -32,6 +32,7 @@
 //! | `owner` | taking over and pushing: the fence |
 //! | `retain`, `plan` | what is kept; which files a restore needs: pure |
 //! | `sweep`, `verify`, `list`, `restore` | what anybody may do |
+//! | `numbered` | objects that several machines agree by |
 //! | `archive`, `archiver`, `worker` | blocking calls, pushing in the background, the thread they run on |
 
 #![forbid(unsafe_code)]
@@ -55,6 +56,7 @@ mod inventory;
 mod key;
 mod list;
 mod moment;
+mod numbered;
 mod options;
 mod owner;
 mod place;
@@ -81,6 +83,7 @@ pub use inventory::{
     CheckpointFacts, CheckpointPart, FIRST_GENERATION, FilePart, Inventory, SegmentFacts, SegmentPart,
 };
 pub use list::{Coverage, Overview, Owner as Claimant};
+pub use numbered::Numbered;
 pub use options::Options;
 pub use owner::Pushed;
 pub use plan::{Target, Unrestorable};

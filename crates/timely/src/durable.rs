@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use corewal::Router;
 
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, first_epoch};
+use crate::output::Staging;
 
 /// A worker's part of a job: durable operators take it, each dataflow of the
 /// worker may have some. Cheap to clone.
@@ -40,8 +41,9 @@ pub(crate) struct Facts {
     pub(crate) epoch_every: Duration,
     /// Where the processes' stores are.
     pub(crate) stores: PathBuf,
-    /// Where this start stages output.
-    pub(crate) staged: PathBuf,
+    pub(crate) staging: Staging,
+    /// Workers of this process that have made their dataflows.
+    pub(crate) built: Arc<AtomicUsize>,
 }
 
 /// Why a process stops, if it does. Shared by its workers.
@@ -118,8 +120,24 @@ impl Durable {
         &self.shared.facts.stores
     }
 
-    pub(crate) fn staged(&self) -> &Path {
-        &self.shared.facts.staged
+    pub(crate) fn staging(&self) -> &Staging {
+        &self.shared.facts.staging
+    }
+
+    /// This worker has made its dataflows: its sinks have published what they
+    /// inherited.
+    pub(crate) fn has_built(&self) {
+        self.shared.facts.built.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether all workers of this process have.
+    pub(crate) fn all_have_built(&self) -> bool {
+        self.shared.facts.built.load(Ordering::Acquire) == usize::from(self.shared.facts.workers)
+    }
+
+    /// Whether this is the first worker of its process.
+    pub(crate) fn leads(&self) -> bool {
+        self.index().is_multiple_of(usize::from(self.shared.facts.workers))
     }
 
     pub(crate) fn first_epoch(&self) -> u64 {

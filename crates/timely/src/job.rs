@@ -8,7 +8,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +23,13 @@ use timely::worker::Worker;
 
 use crate::connect::{Hello, connect};
 use crate::durable::{Durable, Facts, Stop};
+use crate::durable_dir::sync_dir;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
+use crate::output::Staging;
 use crate::places::{self, Place};
-use crate::record::{self, Record, Records, sync_dir};
+use crate::record::{self, Record, Records};
+use crate::shelf::{Directory, Shelf};
 use crate::watch::watch;
 use crate::wire::Wire;
 
@@ -42,6 +45,8 @@ pub struct Job {
     take_over: bool,
     patience: Duration,
     options: Options,
+    #[cfg(feature = "archive")]
+    records_at: Option<String>,
 }
 
 /// How a job ended that came to its end.
@@ -69,7 +74,21 @@ impl Job {
             take_over: false,
             patience: Duration::from_secs(60),
             options,
+            #[cfg(feature = "archive")]
+            records_at: None,
         }
+    }
+
+    /// Keeps the records of what is complete in object storage instead of the
+    /// directory, which then need not be shared: a path, `file://` or
+    /// `s3://bucket/prefix`, with what the `AWS_*` variables say. Each process
+    /// has to come back to its own directory, and with it the job to as many
+    /// processes.
+    #[cfg(feature = "archive")]
+    #[must_use]
+    pub fn records_at(mut self, url: impl Into<String>) -> Self {
+        self.records_at = Some(url.into());
+        self
     }
 
     /// How long an epoch takes: what a failure costs is done again from the last
@@ -105,16 +124,20 @@ impl Job {
         self
     }
 
-    fn records(&self) -> PathBuf {
-        self.dir.join("records")
+    fn records(&self) -> Result<Arc<dyn Shelf>> {
+        #[cfg(feature = "archive")]
+        if let Some(url) = &self.records_at {
+            return Ok(Arc::new(crate::shelf::Objects::open(url, &self.name)?));
+        }
+        Ok(Arc::new(Directory(self.dir.join("records"))))
     }
 
     fn stores(&self) -> PathBuf {
         self.dir.join("stores")
     }
 
-    fn staged(&self, attempt: u64) -> PathBuf {
-        self.dir.join("staged").join(format!("{attempt:020}"))
+    fn staged(&self) -> PathBuf {
+        self.dir.join("staged")
     }
 }
 
@@ -131,8 +154,8 @@ where
     F: Fn(&mut Worker, &Durable) + Send + Sync + 'static,
 {
     let place = place(&config.communication)?;
-    let records = record::newest(&job.records())?;
-    if let Some((_, record)) = &records
+    let shelf = job.records()?;
+    if let Some((_, record)) = &record::newest(&*shelf)?
         && !job.take_over
         && let Some(store) = places::of(&job.stores(), record, place.process)
         && places::is_locked(&store)
@@ -149,6 +172,8 @@ where
         opened: Mutex::default(),
         rings: Condvar::new(),
         attempt: AtomicU64::new(0),
+        shelf,
+        built: Arc::default(),
     });
     let running = Arc::clone(&process);
     let workers = timely::execute::execute_from(builders, Box::new(()), config.worker, move |worker| {
@@ -250,6 +275,8 @@ struct Process {
     rings: Condvar,
     /// Which start this is; 0 until that is known.
     attempt: AtomicU64,
+    shelf: Arc<dyn Shelf>,
+    built: Arc<AtomicUsize>,
 }
 
 /// The process's state, until each worker has taken its part.
@@ -273,7 +300,7 @@ impl Process {
     /// gone on without it comes first.
     fn reason(&self, why: Error) -> Error {
         let attempt = self.attempt.load(Ordering::Relaxed);
-        match record::newest(&self.job.records()) {
+        match record::newest(&*self.shelf) {
             Ok(Some((_, newest))) if attempt > 0 && newest.attempt > attempt => {
                 Error::Fenced { attempt, by: newest.attempt }
             }
@@ -308,10 +335,12 @@ impl Process {
             workers: self.place.workers,
             epoch_every: self.job.epoch_every,
             stores: self.job.stores(),
-            staged: self.job.staged(record.attempt),
+            staging: self.staging(&record),
+            built: Arc::clone(&self.built),
         };
         let durable = Durable::new(ledger, facts, Arc::clone(&self.stop));
         build(worker, &durable);
+        durable.has_built();
         let shape = durable.ledger().shape().to_vec();
         if !record.shape.is_empty() && record.shape != shape {
             let without = |all: &[String], less: &[String]| {
@@ -341,15 +370,12 @@ impl Process {
         Ok(())
     }
 
-    /// Takes the job over, and makes the directories that this start needs.
     fn take_over(&self) -> Result<(Records, Record)> {
-        let (records, record) = Records::take_over(&self.job.records(), &self.job.name)?;
-        for dir in [self.job.stores(), self.job.staged(record.attempt)] {
-            fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-            sync_dir(dir.parent().expect("it is in the job's directory"))?;
-        }
-        sync_dir(&self.job.dir)?;
-        Ok((records, record))
+        Records::take_over(Arc::clone(&self.shelf), &self.job.name)
+    }
+
+    fn staging(&self, record: &Record) -> Staging {
+        Staging::new(self.job.staged(), record.attempt, self.place)
     }
 
     /// Has the first worker tell all of them.
@@ -395,7 +421,11 @@ impl Process {
         let locked = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if local == 0 {
             let Job { options, take_over, .. } = &self.job;
-            let state = places::open(&self.job.stores(), options, self.place, record, *take_over)?;
+            let stores = self.job.stores();
+            fs::create_dir_all(&stores).map_err(Error::io("create", &stores))?;
+            sync_dir(&self.job.dir)?;
+            self.staging(record).create()?;
+            let state = places::open(&stores, options, self.place, record, *take_over)?;
             let (opened, name, offsets) = (state.opened, state.name, state.offsets);
             let shards = opened.shards.into_iter().map(Some).collect();
             *locked() = Some(Shared { store: opened.store, shards, name, offsets });

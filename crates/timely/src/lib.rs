@@ -41,7 +41,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `job`, `connect`, `wire`, `places`, `record` | starting: the processes, what is complete, and where the state is |
+//! | `job`, `connect`, `wire`, `places`, `record`, `shelf` | starting: the processes, what is complete, and where the state is |
 //! | `ledger`, `watch` | epochs of a worker; from durable here to complete everywhere |
 //! | `state`, `events`, `output` | operators: keyed state, sources, sinks |
 //! | `source`, `sink` | what a source and a sink have to be |
@@ -54,6 +54,7 @@
 
 mod connect;
 mod durable;
+mod durable_dir;
 mod error;
 mod events;
 mod files;
@@ -65,6 +66,7 @@ pub mod nats;
 mod output;
 mod places;
 mod record;
+mod shelf;
 mod sink;
 mod source;
 mod state;

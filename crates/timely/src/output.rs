@@ -19,9 +19,10 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::durable::Durable;
+use crate::durable_dir::sync_dir;
 use crate::error::{Error, Result};
 use crate::ledger::NEVER;
-use crate::record::sync_dir;
+use crate::places::Place;
 use crate::sink::{Batch, Sink};
 
 /// How long a sink sleeps while an epoch is not complete.
@@ -43,7 +44,7 @@ impl<'scope> DurableSink<'scope> for StreamVec<'scope, u64, Vec<u8>> {
         let mut input = builder.new_input(self, Pipeline);
         durable.ledger().add_to_shape(format!("sink {name}"));
         let part = durable.ledger().add_part(scope.activator_for(builder.operator_info().address));
-        let stage = Stage::new(durable.staged(), name, durable.index());
+        let stage = Stage::new(&durable.staging().own(), name, durable.index());
         let mut output = stage
             .and_then(|stage| {
                 let mut output = Output { durable: durable.clone(), name: name.to_owned(), stage, sink };
@@ -91,14 +92,10 @@ struct Output<S> {
 }
 
 impl<S: Sink> Output<S> {
-    /// Publishes what an earlier start staged and did not come to.
+    /// Publishes what earlier starts staged and did not come to.
     fn publish_rest(&mut self) -> Result<()> {
-        let index = self.durable.index();
-        // By worker, of whom there may have been more: each has one heir.
-        for rest in rest(self.durable.staged(), self.durable.recovered(), &self.name)? {
-            if rest.worker % self.durable.peers() == index {
-                self.give(rest.epoch, rest.worker, &rest.path)?;
-            }
+        for rest in self.durable.staging().rest(&self.name, self.durable.recovered(), self.durable.index())? {
+            self.give(rest.epoch, rest.worker, &rest.path)?;
         }
         Ok(())
     }
@@ -197,26 +194,92 @@ fn read(path: &Path) -> Result<Vec<Vec<u8>>> {
 }
 
 /// A file that an earlier start left.
-struct Rest {
+#[derive(Debug)]
+pub(crate) struct Rest {
     epoch: u64,
     worker: usize,
     path: PathBuf,
 }
 
-/// What earlier starts staged for a sink up to the complete epoch, in order.
-fn rest(own: &Path, complete: u64, sink: &str) -> Result<Vec<Rest>> {
-    let all = own.parent().expect("a start's directory is in that of all");
-    let mut found = Vec::new();
-    for attempt in list(all)?.into_iter().filter(|attempt| attempt != own) {
-        for path in list(&attempt.join(sink))? {
-            let name = path.file_name().and_then(|name| name.to_str()).and_then(parse_file_name);
-            if let Some((epoch, worker)) = name.filter(|&(epoch, _)| epoch <= complete) {
-                found.push(Rest { epoch, worker, path });
+/// Where the processes of a job stage output: by start and process.
+#[derive(Clone, Debug)]
+pub(crate) struct Staging {
+    dir: PathBuf,
+    attempt: u64,
+    place: Place,
+}
+
+impl Staging {
+    pub(crate) fn new(dir: PathBuf, attempt: u64, place: Place) -> Self {
+        Self { dir, attempt, place }
+    }
+
+    /// Where this start of this process does.
+    fn own(&self) -> PathBuf {
+        self.dir.join(attempt_name(self.attempt)).join(self.place.process.to_string())
+    }
+
+    /// Makes the directory in which this process stages.
+    pub(crate) fn create(&self) -> Result<()> {
+        let own = self.own();
+        fs::create_dir_all(&own).map_err(Error::io("create", &own))?;
+        own.ancestors().skip(1).take(3).try_for_each(sync_dir)
+    }
+
+    /// The directories of earlier starts' processes whose heir this one is: of
+    /// those with its number, and of those that are no more.
+    fn inherited(&self) -> Result<Vec<PathBuf>> {
+        let mut inherited = Vec::new();
+        for attempt in list(&self.dir)? {
+            let name = attempt.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name == attempt_name(self.attempt) {
+                continue;
+            }
+            for process in list(&attempt)? {
+                let number =
+                    process.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u16>().ok());
+                if number.is_some_and(|number| number % self.place.processes == self.place.process) {
+                    inherited.push(process);
+                }
             }
         }
+        Ok(inherited)
     }
-    found.sort_by_key(|rest| (rest.epoch, rest.worker));
-    Ok(found)
+
+    /// What earlier starts staged for a sink up to the complete epoch, of those
+    /// workers whose heir worker `index` is, in order.
+    fn rest(&self, sink: &str, complete: u64, index: usize) -> Result<Vec<Rest>> {
+        let workers = usize::from(self.place.workers);
+        let mut found = Vec::new();
+        for dir in self.inherited()? {
+            for path in list(&dir.join(sink))? {
+                let name = path.file_name().and_then(|name| name.to_str()).and_then(parse_file_name);
+                let Some((epoch, worker)) = name else { continue };
+                if epoch <= complete && worker % workers == index % workers {
+                    found.push(Rest { epoch, worker, path });
+                }
+            }
+        }
+        found.sort_by_key(|rest| (rest.epoch, rest.worker));
+        Ok(found)
+    }
+
+    /// Removes what earlier starts staged and nobody will publish: their output
+    /// is published, or belongs to epochs that never became complete.
+    pub(crate) fn remove_inherited(&self) -> Result<()> {
+        for dir in self.inherited()? {
+            fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
+            // The start's own once it is empty.
+            if let Some(attempt) = dir.parent() {
+                let _ = fs::remove_dir(attempt);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn attempt_name(attempt: u64) -> String {
+    format!("{attempt:020}")
 }
 
 /// What is in a directory; nothing if it is not there.
@@ -226,18 +289,4 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>> {
         entries => entries.map_err(Error::io("list", dir))?,
     };
     entries.map(|entry| Ok(entry.map_err(Error::io("list", dir))?.path())).collect()
-}
-
-/// Removes what earlier starts staged and nobody will publish: their output is
-/// published, or belongs to epochs that never became complete.
-pub(crate) fn remove_others(own: &Path) -> Result<()> {
-    let all = own.parent().expect("a start's directory is in that of all");
-    for attempt in list(all)?.into_iter().filter(|attempt| attempt != own) {
-        match fs::remove_dir_all(&attempt) {
-            // Another process of the job removes it as well.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.map_err(Error::io("remove", &attempt))?,
-        }
-    }
-    Ok(())
 }

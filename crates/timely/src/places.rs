@@ -11,8 +11,9 @@ use corewal::format::name;
 use corewal::io::{FileStorage, Storage as _};
 use corewal::{Commit, CoreView, Epoch, Keyed, Opened, Options, Reader, Recover, Router, Shard};
 
+use crate::durable_dir::sync_dir;
 use crate::error::{Error, Result};
-use crate::record::{Record, sync_dir};
+use crate::record::Record;
 
 /// Changes that are made between two commits where a store is made anew.
 const BATCH: usize = 4096;

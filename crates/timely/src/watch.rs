@@ -16,7 +16,6 @@ use timely::worker::Worker;
 use crate::durable::Durable;
 use crate::error::{Error, Result};
 use crate::ledger::{NEVER, last_epoch};
-use crate::output::remove_others;
 use crate::places::remove_litter;
 use crate::record::{Record, Records};
 
@@ -37,6 +36,7 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
             let activator = scope.activator_for(info.address.clone());
             durable.ledger().set_watcher(scope.activator_for(info.address));
             let mut held = Some(capability);
+            let mut inherits = of_worker.leads();
             activator.activate();
             move |_: &mut Output<'_>| {
                 of_worker.run(|ledger| {
@@ -44,11 +44,18 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
                     while ledger.advance()? {}
                     let durable = ledger.poll_durable()?;
                     let Some(capability) = &mut held else { return Ok(()) };
-                    if ledger.is_done() {
+                    if inherits && of_worker.all_have_built() {
+                        // By now each sink has published what earlier starts left.
+                        // Whatever else they staged never became complete, and
+                        // has to be gone before an epoch with a higher number is.
+                        inherits = false;
+                        of_worker.staging().remove_inherited()?;
+                    }
+                    if ledger.is_done() && !inherits {
                         held = None;
                         return Ok(());
                     }
-                    if durable >= first_epoch && durable + 1 > *capability.time() {
+                    if !inherits && durable >= first_epoch && durable + 1 > *capability.time() {
                         capability.downgrade(&(durable + 1));
                     }
                     // Confirmed epochs are to reach the store also where none ends.
@@ -60,20 +67,10 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
         let recorded = held.unary_frontier(Pipeline, "complete", move |capability, info| {
             let activator = scope.activator_for(info.address);
             let mut held = first_worker.then_some(capability);
-            let mut cleared = false;
             move |(input, frontier), _: &mut Output<'_>| {
                 input.for_each(|_, _| {});
                 let (Some(capability), Some(recorder)) = (&mut held, &mut recorder) else { return };
                 let durable_everywhere = frontier.frontier().first().copied().unwrap_or(NEVER);
-                if !cleared && durable_everywhere > first_epoch {
-                    // By now each sink has published what earlier starts left.
-                    // Whatever else they staged never became complete, and has
-                    // to be gone before an epoch with a higher number is.
-                    cleared = true;
-                    if let Err(error) = remove_others(durable.staged()) {
-                        return durable.fail(error);
-                    }
-                }
                 let recorded = match recorder.record(durable_everywhere) {
                     Err(error) => return durable.fail(error),
                     Ok(recorded) => recorded,

@@ -10,12 +10,14 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `server` | the server as a child process, and what an operator would do with it |
+//! | `proxy` | a network that fails |
 //! | `source` | partitions: order, positions, acknowledgements |
 //! | `sink` | rows, each once |
-//! | `outage` | both, while the server is killed |
+//! | `outage` | both, while the server is killed or the network fails |
 //! | `refused` | what is no good: errors, and how long they take |
 
 mod outage;
+mod proxy;
 mod refused;
 mod server;
 mod sink;

@@ -1,12 +1,13 @@
-//! The server is killed and started again meanwhile.
+//! The server is killed and started again meanwhile, or can't be heard.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use corewal_timely::nats::JetStream;
+use corewal_timely::nats::{JetStream, JetStreamSink};
 use corewal_timely::{Partition as _, Source as _};
 
+use crate::proxy::{Cut, Proxy};
 use crate::server::Server;
 use crate::sink;
 use crate::source::{numbered, read, sequences};
@@ -72,6 +73,37 @@ fn each_row_is_published_once_when_the_server_is_killed() {
         let all: Vec<_> = (1..=epochs).map(|epoch| (epoch, 50)).collect();
         sink::check(&server.admin(), 0, &all);
     }
+}
+
+#[test]
+fn each_row_is_published_once_when_answers_are_lost() {
+    // In the midst of an epoch, and of a second one that goes together.
+    for (atomic, published) in [(false, 7), (true, 15)] {
+        let server = sink::server(atomic);
+        let proxy = Proxy::start(&server, Cut::Published(published));
+        let mut out = JetStreamSink::new(proxy.broker(), "OUT", "out");
+        for epoch in 1..=12 {
+            if epoch % 4 == 0 {
+                // One that does not know what the one before it did.
+                out = JetStreamSink::new(proxy.broker(), "OUT", "out");
+            }
+            sink::publish(&mut out, 0, epoch, 10).unwrap();
+        }
+        assert!(proxy.cuts() >= 5, "{}", proxy.cuts());
+        sink::check(&server.admin(), 0, &(1..=12).map(|epoch| (epoch, 10)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_comes_twice_when_connections_are() {
+    let server = Server::with_stream(&["a"]);
+    let count = 20_000;
+    server.admin().publish(numbered("a", 0..count as u64));
+    let proxy = Proxy::start(&server, Cut::Received(150_000));
+    let source = JetStream::new(proxy.broker(), "S").subjects(["a"]).until_end(true);
+    let mut partition = source.open("a", 0).unwrap();
+    assert_eq!(sequences(&read(&mut partition, usize::MAX)), (1..=count as u64).collect::<Vec<_>>());
+    assert!(proxy.cuts() >= 8, "{}", proxy.cuts());
 }
 
 /// Says that a thread has ended, however it did.

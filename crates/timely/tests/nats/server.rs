@@ -1,5 +1,6 @@
 //! A server of one's own.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -112,6 +113,10 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn broker(&self) -> Broker {
         Broker::new(self.url()).patience(LONG)
     }
@@ -181,12 +186,15 @@ impl Admin {
         self.run(async { self.context.get_stream(name).await.unwrap().purge().sequence(before).await.unwrap() });
     }
 
-    /// Publishes messages, all at once.
+    /// Publishes messages, many at once.
     pub(crate) fn publish<S: AsRef<str>>(&self, messages: impl IntoIterator<Item = (S, String)>) {
         self.run(async {
-            let mut stored = Vec::new();
+            let mut stored = VecDeque::new();
             for (subject, payload) in messages {
-                stored.push(self.context.publish(subject.as_ref().to_owned(), payload.into()).await.unwrap());
+                stored.push_back(self.context.publish(subject.as_ref().to_owned(), payload.into()).await.unwrap());
+                if stored.len() == 1000 {
+                    stored.pop_front().unwrap().await.unwrap();
+                }
             }
             for stored in stored {
                 stored.await.unwrap();

@@ -1,0 +1,130 @@
+//! The events: made in memory, the same ones for both programs.
+
+use std::time::{Duration, Instant};
+
+use corewal_timely::{BoxError, Partition, Read, Source};
+use serde::{Deserialize, Serialize};
+
+/// An event is its key's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) key: [u8; 16],
+}
+
+impl Event {
+    /// `key-000000000042`. By hand: formatting would take most of the time of
+    /// both programs.
+    fn new(prefix: [u8; 4], mut number: u64) -> Self {
+        let mut key = [b'0'; 16];
+        key[..4].copy_from_slice(&prefix);
+        for digit in key[4..].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        Self { key }
+    }
+
+    /// Whether it is one of those behind the end of what was to be made.
+    pub(crate) fn is_tick(&self) -> bool {
+        self.key.starts_with(TICK)
+    }
+}
+
+/// How the keys of ticks begin.
+pub(crate) const TICK: &[u8] = b"tick";
+
+/// In which order the keys come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Drawn at random.
+    Drawn,
+    /// Each once before any comes again, but not in their order.
+    Scattered,
+}
+
+/// A source with a partition for each worker.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Events {
+    pub(crate) partitions: u64,
+    /// Of all partitions.
+    pub(crate) events: u64,
+    pub(crate) keys: u64,
+    pub(crate) order: Order,
+    /// Whether it goes on behind them, with an event of each partition every
+    /// millisecond; otherwise it ends.
+    pub(crate) ticks: bool,
+}
+
+impl Source for Events {
+    type Item = Event;
+    type Partition = Generator;
+
+    fn partitions(&self) -> Result<Vec<String>, BoxError> {
+        Ok((0..self.partitions).map(|partition| partition.to_string()).collect())
+    }
+
+    fn open(&self, partition: &str, position: u64) -> Result<Generator, BoxError> {
+        Ok(self.generator(partition.parse()?, position))
+    }
+}
+
+impl Events {
+    pub(crate) fn generator(&self, partition: u64, position: u64) -> Generator {
+        let most = self.events / self.partitions;
+        Generator { source: *self, partition, position, most, ticked: Instant::now() }
+    }
+}
+
+/// A partition.
+pub(crate) struct Generator {
+    source: Events,
+    partition: u64,
+    position: u64,
+    most: u64,
+    ticked: Instant,
+}
+
+impl Generator {
+    fn key(&self, number: u64) -> u64 {
+        let number = number * self.source.partitions + self.partition;
+        match self.source.order {
+            // The end of SplitMix64: any of them can be made without those before.
+            Order::Drawn => {
+                let mut mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+                (mixed ^ (mixed >> 31)) % self.source.keys
+            }
+            // A prime steps through all of them.
+            Order::Scattered => (number % self.source.keys) * 2_654_435_761 % self.source.keys,
+        }
+    }
+}
+
+impl Partition for Generator {
+    type Item = Event;
+
+    fn read(&mut self, most: usize, into: &mut Vec<Event>) -> Result<Read, BoxError> {
+        let end = self.most.min(self.position + most as u64);
+        if self.position < end {
+            into.extend((self.position..end).map(|number| Event::new(*b"key-", self.key(number))));
+            self.position = end;
+            return Ok(Read::More);
+        }
+        if !self.source.ticks {
+            return Ok(Read::End);
+        }
+        if self.ticked.elapsed() >= Duration::from_millis(1) {
+            self.ticked = Instant::now();
+            // Of few keys, which tell the partition.
+            let number = self.partition * 1_000 + self.position % 1_000;
+            into.push(Event::new(*b"tick", number));
+            self.position += 1;
+        }
+        Ok(Read::Waiting)
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+}
