@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use corewal::{Keyed, Reader, Recover};
+use corewal::{Keyed, Reader, Recover, verify};
 
 /// The length of a window and how late an event may come, in milliseconds.
 pub(crate) const WINDOW: i64 = 1_000;
@@ -93,7 +93,10 @@ impl Workload {
     pub(crate) fn assert_state(&self, job: &Path) {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(job.join("stores")).unwrap() {
-            let reader = Reader::open(entry.unwrap().path()).unwrap();
+            let store = entry.unwrap().path();
+            let looked = verify(&store).unwrap();
+            assert_eq!(looked.findings, [], "{}", store.display());
+            let reader = Reader::open(&store).unwrap();
             for view in reader.replay(Recover::CompleteEpoch, |_| Keyed::default()).unwrap() {
                 for (key, value) in view.state.iter() {
                     let key = std::str::from_utf8(key).unwrap();
