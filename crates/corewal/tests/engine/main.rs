@@ -12,6 +12,7 @@
 //! | `segments` | segments made ahead, recycled, and what they held before |
 //! | `group_commit` | several threads, one sync |
 //! | `checkpoint`, `reshard` | checkpoints; other numbers of cores |
+//! | `coordinated` | epochs that others have a say in |
 //! | `full` | full disks |
 //! | `found` | what the crash loop found, as short stories |
 //! | `crafted`, `damage`, `hostile`, `hostile_tools` | bytes that are not as they were written |
@@ -24,6 +25,7 @@
 
 mod allocation;
 mod checkpoint;
+mod coordinated;
 mod crafted;
 mod damage;
 mod found;

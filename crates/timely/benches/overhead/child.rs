@@ -21,7 +21,9 @@ impl Running {
         let mut said = String::new();
         self.0.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
         assert!(self.0.wait().expect("it ends").success(), "a run failed");
-        serde_json::from_str(&said).expect("as it wrote it")
+        // Timely says things there as well, of its connections.
+        let line = said.lines().rfind(|line| line.starts_with('{')).expect("how it went");
+        serde_json::from_str(line).expect("as it wrote it")
     }
 
     /// Ends it with SIGKILL.

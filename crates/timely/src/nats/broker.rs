@@ -47,7 +47,7 @@ impl Broker {
     }
 
     /// A PEM file with the certificates to trust, instead of those that the
-    /// system trusts.
+    /// system trusts. The connection has to be encrypted then.
     #[must_use]
     pub fn root_certificates(mut self, file: impl Into<PathBuf>) -> Self {
         self.root_certificates = Some(file.into());

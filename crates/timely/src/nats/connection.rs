@@ -60,6 +60,9 @@ impl Connection {
         for url in broker.url.split(',') {
             let server: ServerAddr =
                 url.trim().parse().map_err(|error| Trouble::Lasting(format!("{broker} is no NATS URL: {error}")))?;
+            if !matches!(server.scheme(), "nats" | "tls") {
+                return Err(Trouble::Lasting(format!("{broker} is no NATS URL: it begins with nats:// or tls://")));
+            }
             if server.username().is_some() || server.password().is_some() {
                 let told = "is told by `Broker::user` or `Broker::token`, not in the URL";
                 return Err(Trouble::Lasting(format!("who connects to {broker} {told}")));
@@ -89,7 +92,7 @@ impl Connection {
             Login::Token(token) => options.token(token.clone()),
         };
         if let Some(file) = &broker.root_certificates {
-            options = options.add_root_certificates(file.clone());
+            options = options.add_root_certificates(file.clone()).require_tls(true);
         }
         let client = options.connect(servers).await.map_err(|error| {
             let why = format!("{broker} can't be reached: {error}");

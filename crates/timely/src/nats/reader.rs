@@ -114,6 +114,14 @@ struct Look {
     next: Option<u64>,
 }
 
+impl Mark {
+    /// By itself: the subject is a part of what was read from the network, and
+    /// keeps all of that.
+    pub(super) fn alone(self) -> Self {
+        Self { subject: Subject::from(self.subject.as_str().to_owned()), ..self }
+    }
+}
+
 impl Reader {
     /// One that reads behind `position`, and whether it has begun to goes to
     /// `opening`. Gives where the messages come out, too.
@@ -196,19 +204,18 @@ impl Reader {
                         return Ok(());
                     }
                 },
-                message = session.messages.next(), if !ended => {
-                    let mut next = Some(message);
-                    // Those that have come with it, without looking around.
-                    for _ in 0..PULL_MESSAGES {
-                        let Some(message) = next else { break };
-                        match self.take(&mut session, message).await? {
-                            ControlFlow::Continue(()) => {}
-                            ControlFlow::Break(()) => {
-                                ended = true;
-                                break;
-                            }
+                mut message = session.messages.next(), if !ended => {
+                    // With those that have come with it, without looking around
+                    // for each.
+                    for left in (0..PULL_MESSAGES).rev() {
+                        ended = self.take(&mut session, message).await?.is_break();
+                        if ended || left == 0 {
+                            break;
                         }
-                        next = session.messages.next().now_or_never();
+                        match session.messages.next().now_or_never() {
+                            Some(next) => message = next,
+                            None => break,
+                        }
                     }
                     patience.renew();
                     (idle_at, looked) = (Instant::now() + idle, None);

@@ -191,7 +191,7 @@ impl Partition for JetStreamPartition {
                 }
             }
         }
-        self.marks.extend(mark);
+        self.marks.extend(mark.map(Mark::alone));
         match &self.state {
             // What was read before it failed is given first.
             State::Failed(why) if into.len() == before => Err(why.clone().into()),

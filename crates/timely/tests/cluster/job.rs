@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corewal_timely::{
     BoxError, DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Job, Line, Lines, Partition, Read,
-    Source, Take, execute,
+    Sink, Source, Take, execute,
 };
 use timely::communication::Config as Communication;
 use timely::dataflow::operators::Concat as _;
@@ -38,18 +38,41 @@ pub(crate) fn process_if_told() {
 }
 
 fn run(dir: PathBuf, partitions: usize, take_over: bool, config: Config) -> Result<(), Error> {
-    let paths = (0..partitions).map(|partition| dir.join("input").join(partition.to_string()));
-    let events = Paced(Lines::new(paths).unwrap());
     let job = Job::new(dir.join("job"), "events").epoch_every(Duration::from_millis(20)).take_over(take_over);
+    #[cfg(feature = "nats")]
+    if let Ok(url) = std::env::var("COREWAL_TIMELY_BROKER") {
+        use corewal_timely::nats::{Broker, JetStream, JetStreamSink, Message};
+        let broker = Broker::new(url);
+        let subjects = (0..partitions).map(|partition| format!("events.{partition}"));
+        let source = JetStream::new(broker.clone(), "EVENTS").subjects(subjects).until_end(true);
+        let text = |message: Message| String::from_utf8(message.payload).unwrap();
+        return run_on(job, config, Paced { source, text }, move || JetStreamSink::new(broker.clone(), "OUT", "out"));
+    }
+    let paths = (0..partitions).map(|partition| dir.join("input").join(partition.to_string()));
+    let source = Lines::new(paths).unwrap();
     let output = dir.join("output");
+    run_on(job, config, Paced { source, text: |line: Line| line.text }, move || Files::new(&output))
+}
+
+/// The job on a source and a sink.
+fn run_on<S, K>(
+    job: Job,
+    config: Config,
+    events: Paced<S>,
+    sink: impl Fn() -> K + Send + Sync + 'static,
+) -> Result<(), Error>
+where
+    S: Source + Send + Sync + 'static,
+    K: Sink + 'static,
+{
     execute(job, config, move |worker, durable| {
         worker.dataflow::<u64, _, _>(|scope| {
-            let time = |line: &Line| parse(&line.text).1;
+            let time = |event: &String| parse(event).1;
             let events = scope.durable_events(durable, "events", &events, time, Duration::from_millis(LATENESS));
             let totals = events.records.clone().durable_update(
                 durable,
                 "totals",
-                |line, key| key.extend(parse(&line.text).0.bytes()),
+                |event, key| key.extend(parse(event).0.bytes()),
                 |_, mut total, _: &mut Vec<Vec<u8>>| {
                     let now = total.get_u64() + 1;
                     total.put_u64(now);
@@ -59,8 +82,8 @@ fn run(dir: PathBuf, partitions: usize, take_over: bool, config: Config) -> Resu
                 events.watermarks,
                 durable,
                 "windows",
-                |line, key| {
-                    let (name, time) = parse(&line.text);
+                |event, key| {
+                    let (name, time) = parse(event);
                     key.extend(format!("{:015}/{name}", window(time)).bytes());
                 },
                 |_, mut count, _| {
@@ -78,51 +101,60 @@ fn run(dir: PathBuf, partitions: usize, take_over: bool, config: Config) -> Resu
                     });
                 },
             );
-            let late = events.late.map(|line: Line| format!("late {}", line.text).into_bytes());
-            totals.concat(windows).concat(late).durable_sink(durable, "out", Files::new(&output));
+            let late = events.late.map(|event: String| format!("late {event}").into_bytes());
+            totals.concat(windows).concat(late).durable_sink(durable, "out", sink());
         });
     })?;
     Ok(())
 }
 
-/// Lines that come no faster than events do.
-struct Paced(Lines);
-
-struct PacedOf<P> {
-    lines: P,
-    began: Instant,
-    read: usize,
+/// Events that come no faster than so many a second, of each partition.
+struct Paced<S: Source> {
+    source: S,
+    text: fn(S::Item) -> String,
 }
 
-/// Lines of a partition in a second.
+struct PacedOf<S: Source> {
+    partition: S::Partition,
+    text: fn(S::Item) -> String,
+    began: Instant,
+    read: usize,
+    items: Vec<S::Item>,
+}
+
+/// Events of a partition in a second.
 const A_SECOND: usize = 10_000;
 
-impl Source for Paced {
-    type Item = Line;
-    type Partition = PacedOf<<Lines as Source>::Partition>;
+impl<S: Source + 'static> Source for Paced<S> {
+    type Item = String;
+    type Partition = PacedOf<S>;
 
     fn partitions(&self) -> Result<Vec<String>, BoxError> {
-        self.0.partitions()
+        self.source.partitions()
     }
 
     fn open(&self, partition: &str, position: u64) -> Result<Self::Partition, BoxError> {
-        Ok(PacedOf { lines: self.0.open(partition, position)?, began: Instant::now(), read: 0 })
+        let partition = self.source.open(partition, position)?;
+        Ok(PacedOf { partition, text: self.text, began: Instant::now(), read: 0, items: Vec::new() })
     }
 }
 
-impl<P: Partition> Partition for PacedOf<P> {
-    type Item = P::Item;
+impl<S: Source> Partition for PacedOf<S> {
+    type Item = String;
 
-    fn read(&mut self, most: usize, into: &mut Vec<P::Item>) -> Result<Read, BoxError> {
+    fn read(&mut self, most: usize, into: &mut Vec<String>) -> Result<Read, BoxError> {
         let due = (self.began.elapsed().as_secs_f64() * A_SECOND as f64) as usize;
-        let most = most.min(due.saturating_sub(self.read));
-        let before = into.len();
-        let read = self.lines.read(most, into)?;
-        self.read += into.len() - before;
+        let read = self.partition.read(most.min(due.saturating_sub(self.read)), &mut self.items)?;
+        self.read += self.items.len();
+        into.extend(self.items.drain(..).map(self.text));
         Ok(if read == Read::More { Read::Waiting } else { read })
     }
 
     fn position(&self) -> u64 {
-        self.lines.position()
+        self.partition.position()
+    }
+
+    fn complete(&mut self, position: u64) -> Result<(), BoxError> {
+        self.partition.complete(position)
     }
 }

@@ -24,13 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     workload: Workload,
+    broker: Option<String>,
 }
 
 impl Cluster {
     pub(crate) fn new(workload: Workload) -> Self {
         let dir = tempfile::tempdir().unwrap();
         workload.write(&dir.path().join("input"));
-        Self { dir, workload }
+        Self { dir, workload, broker: None }
+    }
+
+    /// With events from the broker at a URL, and output to it.
+    #[cfg(feature = "nats")]
+    pub(crate) fn on_broker(workload: Workload, url: String) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), workload, broker: Some(url) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -52,6 +59,7 @@ impl Cluster {
                 .env("COREWAL_TIMELY_WORKERS", shape.1.to_string())
                 .env("COREWAL_TIMELY_ADDRESSES", addresses.join(","))
                 .env("COREWAL_TIMELY_PARTITIONS", self.workload.partitions.to_string())
+                .envs(self.broker.iter().map(|url| ("COREWAL_TIMELY_BROKER", url)))
                 .env("COREWAL_TIMELY_TAKE_OVER", u8::from(take_over).to_string())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
@@ -63,7 +71,11 @@ impl Cluster {
 
     /// The state and the output, held against what has to come out.
     pub(crate) fn assert_as_the_oracle(&self) {
-        self.workload.assert_output(&self.path("output"));
+        self.workload.assert_rows(oracle::rows_of(&self.path("output")));
+        self.assert_state();
+    }
+
+    pub(crate) fn assert_state(&self) {
         self.workload.assert_state(&self.path("job"));
     }
 }
@@ -125,7 +137,8 @@ impl Running {
     /// Waits until epochs of this start are complete.
     pub(crate) fn wait_until_it_goes_on(&mut self) {
         let began = Instant::now();
-        while complete(&self.job) < self.before.max(1) + 3 {
+        let wanted = complete(&self.job).max(self.before).max(1) + 3;
+        while complete(&self.job) < wanted {
             for process in &mut self.processes {
                 if let Some(status) = process.0.try_wait().unwrap() {
                     assert!(status.success(), "{}", process.wait().1);

@@ -32,7 +32,7 @@ pub(crate) fn window(time: i64) -> i64 {
 
 impl Workload {
     /// The events of a partition, in its order.
-    fn events(&self, partition: u64) -> impl Iterator<Item = String> {
+    pub(crate) fn events(&self, partition: u64) -> impl Iterator<Item = String> {
         let mut random = fastrand::Rng::with_seed(self.seed * 1000 + partition);
         (0..self.records / self.partitions).map(move |number| {
             let key = random.u32(..500);
@@ -74,15 +74,7 @@ impl Workload {
     }
 
     /// Each row is there, once.
-    pub(crate) fn assert_output(&self, dir: &Path) {
-        let mut rows = Vec::new();
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().unwrap().to_str().unwrap().starts_with('.') {
-                continue;
-            }
-            rows.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
-        }
+    pub(crate) fn assert_rows(&self, mut rows: Vec<String>) {
         rows.sort();
         let (expected, _) = self.expected();
         let differ = rows.iter().zip(&expected).find(|(row, expected)| row != expected);
@@ -108,4 +100,17 @@ impl Workload {
         }
         assert_eq!(found, self.expected().1);
     }
+}
+
+/// The rows in a directory of files, but for those that were not finished.
+pub(crate) fn rows_of(dir: &Path) -> Vec<String> {
+    let mut rows = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with('.') {
+            continue;
+        }
+        rows.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+    }
+    rows
 }

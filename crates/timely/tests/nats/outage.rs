@@ -50,7 +50,7 @@ fn each_row_is_published_once_when_the_server_is_killed() {
         let mut server = sink::server(atomic);
         let mut out = sink::new(&server);
         let over = AtomicBool::new(false);
-        let epochs = 60;
+        let epochs = 40;
         thread::scope(|scope| {
             let over = &over;
             let publishing = scope.spawn(move || {

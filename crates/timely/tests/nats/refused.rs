@@ -125,6 +125,7 @@ fn who_is_not_let_in() {
     let url = server.url().replace("nats://", "nats://me:s&cret@");
     let error = source(Broker::new(url)).open("a", 0).unwrap_err().to_string();
     assert!(error.contains("Broker::user") && !error.contains("cret"), "{error}");
+    says(&source(Broker::new("ws://localhost")), "a", 0, &["is no NATS URL"]);
     says(&source(Broker::new("what://is this")), "a", 0, &["is no NATS URL"]);
 }
 
