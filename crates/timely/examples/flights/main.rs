@@ -2,24 +2,32 @@
 //! were to depart: `cargo run --release -p corewal-timely --example flights`.
 //!
 //! ```text
-//! flights [--dir DIR] [--out DIR] [--take-over] FILE ... [-- TIMELY OPTIONS]
+//! flights [--dir DIR] [--out DIR] [--take-over] [--nats URL] [FILE ...] [-- TIMELY OPTIONS]
 //!
 //! flights                                           examples/data/flights.csv, one worker
 //! flights a.csv b.csv -- -w 2                       two workers, each reads a file
 //! flights a.csv b.csv -- -n 2 -p 0                  the first of two processes on this machine;
 //! flights a.csv b.csv -- -n 2 -p 1                  the second, in another terminal
 //! flights a.csv b.csv -- -n 2 -p 0 -h hosts.txt     on several machines that share --dir and --out
+//! flights --load nats://127.0.0.1:4222 a.csv b.csv  publish them to a broker, a subject each (feature `nats`)
+//! flights --nats nats://127.0.0.1:4222 a.csv b.csv  count them from there
 //! ```
 //!
 //! Kill it, all of it or a part, and start all processes again: it goes on, and
 //! what stands in the output is as if nothing had happened.
 
+mod arguments;
+#[cfg(feature = "nats")]
+mod broker;
+
 use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
+use arguments::{Arguments, arguments};
 use corewal_timely::{
-    DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Job, Lines, Take, execute,
+    DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Job, Lines, Source, Take, execute,
 };
+use timely::ExchangeData;
 use timely::dataflow::operators::Concat as _;
 use timely::dataflow::operators::vec::Map as _;
 
@@ -51,51 +59,43 @@ fn window(time: i64) -> i64 {
     time - time.rem_euclid(DAY)
 }
 
-struct Arguments {
-    dir: String,
-    out: String,
-    take_over: bool,
-    files: Vec<String>,
-    timely: Vec<String>,
-}
-
-fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments {
-        dir: "flights-data".into(),
-        out: "flights-out".into(),
-        take_over: false,
-        files: Vec::new(),
-        timely: Vec::new(),
-    };
-    let mut given = std::env::args().skip(1);
-    while let Some(argument) = given.next() {
-        let mut value = || given.next().ok_or(format!("{argument} takes a directory"));
-        match argument.as_str() {
-            "--dir" => found.dir = value()?,
-            "--out" => found.out = value()?,
-            "--take-over" => found.take_over = true,
-            "--" => found.timely = given.by_ref().collect(),
-            option if option.starts_with('-') => return Err(format!("there is no option {option}")),
-            file => found.files.push(file.to_owned()),
-        }
-    }
-    if found.files.is_empty() {
-        found.files.push("examples/data/flights.csv".into());
-    }
-    Ok(found)
-}
-
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { dir, out, take_over, files, timely } = arguments()?;
+    let Arguments { dir, out, take_over, nats, load, files, timely } = arguments()?;
     let config = timely::Config::from_args(timely.into_iter())?;
-    let lines = Lines::new(files)?.header(true);
     let job = Job::new(&dir, "flights").take_over(take_over);
+    match (load, nats) {
+        (None, None) => count(job, config, Lines::new(files)?.header(true), |line| &line.text, out),
+        #[cfg(feature = "nats")]
+        (Some(url), _) => Ok(broker::load(&url, &files).map_err(|error| format!("{url}: {error}"))?),
+        #[cfg(feature = "nats")]
+        (None, Some(url)) => {
+            let text = |message: &corewal_timely::nats::Message| std::str::from_utf8(&message.payload).unwrap_or("");
+            count(job, config, broker::flights(&url, files.len()), text, out)
+        }
+        #[cfg(not(feature = "nats"))]
+        _ => Err("brokers are known with the feature `nats` only: cargo run --features nats ...".into()),
+    }
+}
+
+/// Counts the flights of a source.
+fn count<S>(
+    job: Job,
+    config: timely::Config,
+    source: S,
+    text: fn(&S::Item) -> &str,
+    out: String,
+) -> Result<(), Box<dyn std::error::Error>>
+where
+    S: Source + Send + Sync + 'static,
+    S::Item: ExchangeData + Clone,
+{
     let published = out.clone();
     let finished = execute(job, config, move |worker, durable| {
         worker.dataflow::<u64, _, _>(|scope| {
-            let time = |line: &corewal_timely::Line| flight(&line.text).map_or(i64::MAX, |flight| flight.time);
-            let events = scope.durable_events(durable, "flights", &lines, time, LATENESS);
-            let counts = events.records.flat_map(|line| flight(&line.text)).durable_windows(
+            // What is no flight belongs to no time.
+            let time = move |line: &S::Item| flight(text(line)).map_or(i64::MIN, |flight| flight.time);
+            let events = scope.durable_events(durable, "flights", &source, time, LATENESS);
+            let counts = events.records.flat_map(move |line| flight(text(&line))).durable_windows(
                 events.watermarks,
                 durable,
                 "windows",
@@ -125,7 +125,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
                     });
                 },
             );
-            let late = events.late.map(|line| serde_json::json!({ "late": line.text }).to_string().into_bytes());
+            let late = events.late.map(move |line| serde_json::json!({ "late": text(&line) }).to_string().into_bytes());
             counts.concat(late).durable_sink(durable, "counts", Files::new(&out));
         });
     })?;
