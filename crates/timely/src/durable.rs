@@ -181,6 +181,10 @@ impl Durable {
         self.shared.stop.stop(error);
     }
 
+    pub(crate) fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.shared.stop)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.shared.stop.is_stopped()
     }

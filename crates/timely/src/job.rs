@@ -142,7 +142,7 @@ impl Job {
 }
 
 /// Runs a job: `build` makes the dataflows on each worker, as the closure of
-/// [`timely::execute`] does. Returns when they have come to their end, on all
+/// [`timely::execute()`] does. Returns when they have come to their end, on all
 /// processes, and everything is complete.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Fault tolerance for [Timely Dataflow](timely): keyed state that survives,
 //! sources that go on where they have to, and output that appears exactly once.
 //!
-//! A worker owns a shard of a [corewal](corewal) store. Changes of state are
+//! A worker owns a shard of a [corewal] store. Changes of state are
 //! logged there as they are made, in epochs, which are Timely's times. An epoch
 //! is *complete* when it is durable on all workers of all processes and that is
 //! recorded. After a failure all processes are started again and go on behind

@@ -125,6 +125,22 @@ impl Records {
         }
         Ok(())
     }
+
+    /// Whether this start still has the job.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if it has not.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.shelf.numbers()?.last() {
+            Some(&last) if last > self.number => Err(self.fenced()?),
+            _ => Ok(()),
+        }
+    }
+
+    fn fenced(&self) -> Result<Error> {
+        let by = newest(&*self.shelf)?.map_or(0, |(_, record)| record.attempt);
+        Ok(Error::Fenced { attempt: self.attempt, by })
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! each worker holds back the epochs that are not durable on it, and the first
 //! worker those that are not recorded. What has passed both is complete.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,10 @@ use crate::error::{Error, Result};
 use crate::ledger::{NEVER, last_epoch};
 use crate::places::remove_litter;
 use crate::record::{Record, Records};
+
+/// Where nothing becomes complete, how often it is looked whether others have
+/// taken over.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether something has become durable.
 const LOOK: Duration = Duration::from_micros(300);
@@ -106,14 +110,27 @@ struct Recorder {
 impl Recorder {
     fn start(mut records: Records, mut record: Record, durable: &Durable) -> Self {
         let last = last_epoch(durable.attempt());
+        let stop = durable.stop();
         let mut litter = Some(durable.stores().to_owned());
         let (wanted, asked) = channel::<u64>();
         let (answer, written) = channel();
         let recorded = record.complete;
         thread::spawn(move || {
-            for complete in asked {
-                record.complete = complete;
-                let result = records.add(&record).map(|()| complete);
+            loop {
+                let result = match asked.recv_timeout(CHECK) {
+                    Ok(complete) => {
+                        record.complete = complete;
+                        records.add(&record).map(|()| complete)
+                    }
+                    // Nothing becomes complete: perhaps since others have gone on
+                    // without this start, while it was cut off from them.
+                    Err(RecvTimeoutError::Timeout) => match records.check() {
+                        Ok(()) => continue,
+                        // Nothing else moves, so nobody would ask for it.
+                        Err(error) => return stop.stop(error),
+                    },
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
                 let failed = result.is_err();
                 // From now on no start takes the state from anywhere else.
                 if let (false, Some(dir)) = (failed, litter.take()) {

@@ -72,3 +72,22 @@ fn who_hangs_while_others_take_over_is_fenced_and_says_so() {
     cluster.start(Shape(1, 4), true).wait_until_it_ends();
     cluster.assert_as_the_oracle();
 }
+
+#[test]
+fn who_is_cut_off_while_others_take_over_is_fenced_and_says_so() {
+    let mut cluster = Cluster::new(Workload { records: 60_000, partitions: 4, seed: 21 });
+    let (mut stale, network) = cluster.start_to_be_cut(2);
+    stale.wait_until_it_goes_on();
+    network.cut();
+    // Both are there, and neither can do anything without the other.
+    cluster.start(Shape(2, 2), true).wait_until_it_ends();
+    cluster.assert_as_the_oracle();
+    // The network stays as it is: the first looks whether it still has the job,
+    // and the other sees its connection end, or waits for what never comes.
+    let said = stale.wait_for(0);
+    assert!(said.starts_with("fenced: this is start 1 of the job, and start 2 has taken over"), "{said}");
+    drop(network);
+    let said = stale.wait_for(1);
+    assert!(said.starts_with("fenced: this is start 1"), "{said}");
+    cluster.assert_as_the_oracle();
+}

@@ -1,5 +1,6 @@
 //! A job of several processes, as its parent sees it.
 
+mod cut;
 mod job;
 mod oracle;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use cut::Cut;
 pub(crate) use job::process_if_told;
 pub(crate) use oracle::Workload;
 
@@ -46,18 +48,34 @@ impl Cluster {
 
     /// Starts all processes of the job.
     pub(crate) fn start(&mut self, shape: Shape, take_over: bool) -> Running {
+        self.start_over(shape, take_over, |addresses| addresses.to_vec())
+    }
+
+    /// Two processes, with a network between them that can be cut.
+    pub(crate) fn start_to_be_cut(&mut self, workers: u16) -> (Running, Cut) {
+        let mut cut = None;
+        let running = self.start_over(Shape(2, workers), false, |addresses| {
+            let network = cut.insert(Cut::before(&addresses[0]));
+            vec![network.address().to_owned(), addresses[1].clone()]
+        });
+        (running, cut.expect("made for the start"))
+    }
+
+    /// `others` gives the addresses at which all but the first see the processes.
+    fn start_over(&mut self, shape: Shape, take_over: bool, others: impl FnOnce(&[String]) -> Vec<String>) -> Running {
         let before = complete(&self.path("job"));
         // Free now, and nobody else asks for just these in a moment.
         let listeners: Vec<_> = (0..shape.0).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
         drop(listeners);
+        let seen = others(&addresses);
         let start = |process: u16| {
             let child = Command::new(std::env::current_exe().unwrap())
                 .args(["process", "--exact", "--nocapture"])
                 .env("COREWAL_TIMELY_DIR", self.dir.path())
                 .env("COREWAL_TIMELY_PROCESS", process.to_string())
                 .env("COREWAL_TIMELY_WORKERS", shape.1.to_string())
-                .env("COREWAL_TIMELY_ADDRESSES", addresses.join(","))
+                .env("COREWAL_TIMELY_ADDRESSES", if process == 0 { &addresses } else { &seen }.join(","))
                 .env("COREWAL_TIMELY_PARTITIONS", self.workload.partitions.to_string())
                 .envs(self.broker.iter().map(|url| ("COREWAL_TIMELY_BROKER", url)))
                 .env("COREWAL_TIMELY_TAKE_OVER", u8::from(take_over).to_string())

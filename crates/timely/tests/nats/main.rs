@@ -14,11 +14,21 @@
 //! | `source` | partitions: order, positions, acknowledgements |
 //! | `sink` | rows, each once |
 //! | `outage` | both, while the server is killed or the network fails |
+//! | `cluster`, `killed` | a job on both, of processes that are killed, as the broker is |
 //! | `refused` | what is no good: errors, and how long they take |
 
+#[path = "../cluster/mod.rs"]
+mod cluster;
+mod killed;
 mod outage;
 mod proxy;
 mod refused;
 mod server;
 mod sink;
 mod source;
+
+/// What the processes of the job in `killed` run: this program again.
+#[test]
+fn process() {
+    cluster::process_if_told();
+}
