@@ -3,6 +3,7 @@
 //! nothing happened.
 #![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a test: processes, files, the clock")]
 
+#[allow(dead_code, reason = "the kills with a broker use more of it")]
 mod cluster;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::fs;
 
 use async_nats::jetstream::{self, stream::Config};
 use corewal_timely::BoxError;
-use corewal_timely::nats::{Broker, JetStream};
+use corewal_timely::nats::{Broker, JetStream, Message};
 
 /// Publications that are under way at once.
 const AT_ONCE: usize = 500;
@@ -17,6 +17,11 @@ fn subject(file: usize) -> String {
 /// The stream as a source, up to where it ends now.
 pub(crate) fn flights(url: &str, files: usize) -> JetStream {
     JetStream::new(Broker::new(url), "FLIGHTS").subjects((0..files).map(subject)).until_end(true)
+}
+
+/// What a message says.
+pub(crate) fn text(message: &Message) -> &str {
+    std::str::from_utf8(&message.payload).unwrap_or_default()
 }
 
 /// Publishes the lines of files.

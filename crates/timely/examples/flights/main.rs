@@ -16,6 +16,8 @@
 //! Kill it, all of it or a part, and start all processes again: it goes on, and
 //! what stands in the output is as if nothing had happened.
 
+#![allow(clippy::disallowed_methods, reason = "an example, outside the simulated engine")]
+
 mod arguments;
 #[cfg(feature = "nats")]
 mod broker;
@@ -68,10 +70,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         #[cfg(feature = "nats")]
         (Some(url), _) => Ok(broker::load(&url, &files).map_err(|error| format!("{url}: {error}"))?),
         #[cfg(feature = "nats")]
-        (None, Some(url)) => {
-            let text = |message: &corewal_timely::nats::Message| std::str::from_utf8(&message.payload).unwrap_or("");
-            count(job, config, broker::flights(&url, files.len()), text, out)
-        }
+        (None, Some(url)) => count(job, config, broker::flights(&url, files.len()), broker::text, out),
         #[cfg(not(feature = "nats"))]
         _ => Err("brokers are known with the feature `nats` only: cargo run --features nats ...".into()),
     }

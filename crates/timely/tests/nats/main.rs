@@ -17,6 +17,7 @@
 //! | `cluster`, `killed` | a job on both, of processes that are killed, as the broker is |
 //! | `refused` | what is no good: errors, and how long they take |
 
+#[allow(dead_code, reason = "the kills without a broker use more of it")]
 #[path = "../cluster/mod.rs"]
 mod cluster;
 mod killed;
