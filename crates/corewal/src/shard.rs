@@ -523,6 +523,13 @@ impl<T: State, S: Storage> Shard<T, S> {
 }
 
 impl<S: Storage> Shard<Keyed, S> {
+    /// Loads what getting and setting these keys will need from memory, as
+    /// [`Keyed::prefetch`] does: a hint.
+    #[inline]
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.state.prefetch(keys);
+    }
+
     /// The value of a key.
     #[must_use]
     #[inline]

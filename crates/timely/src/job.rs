@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use corewal::{Options, Shard, Store};
+use corewal::{Checkpoints, Options, Shard, Store};
 use serde::{Deserialize, Serialize};
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
@@ -35,6 +35,10 @@ use crate::wire::Wire;
 
 /// How long a worker sleeps at most before it looks whether its process stops.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Log for which a process makes a checkpoint: some seconds of it at full load,
+/// and a second to read it again.
+const CHECKPOINT_BYTES: u64 = 256 << 20;
 
 /// A job: a program of durable dataflows, and the directory that its state is in.
 #[derive(Clone, Debug)]
@@ -66,7 +70,8 @@ impl Job {
     /// complete is recorded there, so it has to be on storage that all of them
     /// share, with links that are made once or not at all: link(2).
     pub fn new(dir: impl Into<PathBuf>, name: impl Into<String>) -> Self {
-        let options = Options::new();
+        // A job writes fast: at the default it would make them without a pause.
+        let options = Options::new().checkpoints(Checkpoints::default().bytes(CHECKPOINT_BYTES));
         Self {
             dir: dir.into(),
             name: name.into(),
@@ -117,7 +122,8 @@ impl Job {
     }
 
     /// How the stores are opened: segments, checkpoints, a budget. The number of
-    /// cores is that of the workers.
+    /// cores is that of the workers. Unless told otherwise a process makes a
+    /// checkpoint for each 256 MiB of log.
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;

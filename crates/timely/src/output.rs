@@ -68,7 +68,7 @@ impl<'scope> DurableSink<'scope> for StreamVec<'scope, u64, Vec<u8>> {
                         && *entry.key() < frontier
                     {
                         let (epoch, rows) = entry.remove_entry();
-                        output.stage.add(epoch, &rows)?;
+                        output.stage.add(epoch, rows)?;
                     }
                     ledger.report(part, frontier, NEVER);
                     while ledger.advance()? {}
@@ -95,25 +95,23 @@ impl<S: Sink> Output<S> {
     /// Publishes what earlier starts staged and did not come to.
     fn publish_rest(&mut self) -> Result<()> {
         for rest in self.durable.staging().rest(&self.name, self.durable.recovered(), self.durable.index())? {
-            self.give(rest.epoch, rest.worker, &rest.path)?;
+            self.give(rest.epoch, rest.worker, &rest.path, &read(&rest.path)?)?;
         }
         Ok(())
     }
 
     fn publish(&mut self, complete: u64) -> Result<()> {
-        while let Some((&epoch, path)) = self.stage.staged.first_key_value()
-            && epoch <= complete
+        while let Some(staged) = self.stage.staged.first_entry()
+            && *staged.key() <= complete
         {
-            let path = path.clone();
-            self.give(epoch, self.durable.index(), &path)?;
-            self.stage.staged.remove(&epoch);
+            let (epoch, (path, rows)) = staged.remove_entry();
+            self.give(epoch, self.durable.index(), &path, &rows)?;
         }
         Ok(())
     }
 
-    fn give(&mut self, epoch: u64, worker: usize, path: &Path) -> Result<()> {
-        let rows = read(path)?;
-        let batch = Batch { job: self.durable.job(), sink: &self.name, epoch, worker, rows: &rows };
+    fn give(&mut self, epoch: u64, worker: usize, path: &Path, rows: &[Vec<u8>]) -> Result<()> {
+        let batch = Batch { job: self.durable.job(), sink: &self.name, epoch, worker, rows };
         let published = self.sink.publish(batch);
         published.map_err(|source| Error::Sink { name: self.name.clone(), epoch, source })?;
         // If it stays, it is published again, which says the same.
@@ -125,8 +123,8 @@ impl<S: Sink> Output<S> {
 struct Stage {
     dir: PathBuf,
     worker: usize,
-    /// By epoch.
-    staged: BTreeMap<u64, PathBuf>,
+    /// By epoch: the file, and what is in it.
+    staged: BTreeMap<u64, (PathBuf, Vec<Vec<u8>>)>,
 }
 
 impl Stage {
@@ -144,10 +142,10 @@ impl Stage {
     }
 
     /// Stages rows, durably.
-    fn add(&mut self, epoch: u64, rows: &[Vec<u8>]) -> Result<()> {
+    fn add(&mut self, epoch: u64, rows: Vec<Vec<u8>>) -> Result<()> {
         let path = self.dir.join(file_name(epoch, self.worker));
         let mut bytes = Vec::with_capacity(rows.iter().map(|row| row.len() + 4).sum());
-        for row in rows {
+        for row in &rows {
             let length = u32::try_from(row.len()).map_err(|_| Error::Record {
                 path: path.clone(),
                 detail: format!("a row of {} bytes is too long", row.len()),
@@ -161,7 +159,7 @@ impl Stage {
         });
         written.map_err(Error::io("write", &path))?;
         sync_dir(&self.dir)?;
-        self.staged.insert(epoch, path);
+        self.staged.insert(epoch, (path, rows));
         Ok(())
     }
 }

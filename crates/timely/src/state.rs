@@ -135,11 +135,6 @@ pub trait DurableState<'scope, D: ExchangeData> {
         C: FnMut(i64, Keys<'_>, &mut Vec<R>) + 'static;
 }
 
-/// The operator's name before each of its keys.
-fn prefix_of(name: &str) -> Vec<u8> {
-    format!("{name}/").into_bytes()
-}
-
 /// Records that wait for their epoch, by time.
 type Stash<D> = BTreeMap<u64, (Capability<u64>, Vec<D>)>;
 
@@ -147,13 +142,40 @@ type Stash<D> = BTreeMap<u64, (Capability<u64>, Vec<D>)>;
 struct Updates<D, R, K, L> {
     durable: Durable,
     part: PartId,
-    prefix: Vec<u8>,
-    key: K,
+    full_key: FullKey<K>,
     update: L,
     stash: Stash<D>,
     /// Buffers that are used again and again.
-    name: Vec<u8>,
+    keys: Vec<u8>,
     made: Vec<R>,
+}
+
+/// Records whose keys are looked for at once: the waits for memory overlap. It
+/// halved the time of an update of one key out of a million.
+const AT_ONCE: usize = 32;
+
+/// A record's key as it stands in the store.
+struct FullKey<K> {
+    prefix: Vec<u8>,
+    key: std::rc::Rc<K>,
+    own: Vec<u8>,
+}
+
+impl<K> FullKey<K> {
+    fn new(name: &str, key: std::rc::Rc<K>) -> Self {
+        Self { prefix: format!("{name}/").into_bytes(), key, own: Vec::new() }
+    }
+
+    /// Adds the key of a record.
+    fn of<D>(&mut self, record: &D, into: &mut Vec<u8>)
+    where
+        K: Fn(&D, &mut Vec<u8>),
+    {
+        self.own.clear();
+        (self.key)(record, &mut self.own);
+        into.extend_from_slice(&self.prefix);
+        into.extend_from_slice(&self.own);
+    }
 }
 
 impl<D, R, K, L> Updates<D, R, K, L>
@@ -163,11 +185,19 @@ where
 {
     fn apply(&mut self, ledger: &mut Ledger, records: &[D]) -> corewal::Result<()> {
         let mut failed = None;
-        for record in records {
-            self.name.truncate(self.prefix.len());
-            (self.key)(record, &mut self.name);
-            let slot = Slot { shard: &mut ledger.shard, key: &self.name, failed: &mut failed };
-            (self.update)(record, slot, &mut self.made);
+        for group in records.chunks(AT_ONCE) {
+            let mut ends = [0; AT_ONCE + 1];
+            self.keys.clear();
+            for (at, record) in group.iter().enumerate() {
+                self.full_key.of(record, &mut self.keys);
+                ends[at + 1] = self.keys.len();
+            }
+            let key = |at: usize| &self.keys[ends[at]..ends[at + 1]];
+            ledger.shard.prefetch((0..group.len()).map(key));
+            for (at, record) in group.iter().enumerate() {
+                let slot = Slot { shard: &mut ledger.shard, key: key(at), failed: &mut failed };
+                (self.update)(record, slot, &mut self.made);
+            }
         }
         failed.map_or(Ok(()), Err)
     }
@@ -215,18 +245,17 @@ impl<'scope, D: ExchangeData> DurableState<'scope, D> for StreamVec<'scope, u64,
     {
         let scope = self.scope();
         let durable = durable.clone();
-        let prefix = prefix_of(name);
         durable.ledger().add_to_shape(format!("state {name}"));
         let key = std::rc::Rc::new(key);
+        let full_key = FullKey::new(name, std::rc::Rc::clone(&key));
         let route = {
-            let (durable, key, prefix, mut full) = (durable.clone(), key.clone(), prefix.clone(), prefix.clone());
+            let (durable, mut full_key, mut buffer) = (durable.clone(), FullKey::new(name, key), Vec::new());
             move |record: &D| {
-                full.truncate(prefix.len());
-                key(record, &mut full);
-                durable.worker_of(&full)
+                buffer.clear();
+                full_key.of(record, &mut buffer);
+                durable.worker_of(&buffer)
             }
         };
-        let key = move |record: &D, full: &mut Vec<u8>| key(record, full);
         self.binary_frontier::<_, CapacityContainerBuilder<Vec<R>>, _, _, _, _>(
             watermarks.0,
             Exchange::new(route),
@@ -234,9 +263,8 @@ impl<'scope, D: ExchangeData> DurableState<'scope, D> for StreamVec<'scope, u64,
             name,
             move |capability, info| {
                 let part = durable.ledger().add_part(scope.activator_for(info.address));
-                let name = prefix.clone();
-                let mut updates =
-                    Updates { durable, part, prefix, key, update, stash: Stash::new(), name, made: Vec::new() };
+                let (stash, keys, made) = (Stash::new(), Vec::new(), Vec::new());
+                let mut updates = Updates { durable, part, full_key, update, stash, keys, made };
                 let mut marks: BTreeMap<u64, Vec<Watermark>> = BTreeMap::new();
                 let mut least = Least::default();
                 // For what is made at an epoch's end.
@@ -277,8 +305,11 @@ impl<'scope, D: ExchangeData> DurableState<'scope, D> for StreamVec<'scope, u64,
                                 && let Some(time) = least.rise(&now)
                             {
                                 let mut failed = None;
-                                let keys =
-                                    Keys { shard: &mut ledger.shard, prefix: &updates.prefix, failed: &mut failed };
+                                let keys = Keys {
+                                    shard: &mut ledger.shard,
+                                    prefix: &updates.full_key.prefix,
+                                    failed: &mut failed,
+                                };
                                 rise(time, keys, &mut updates.made);
                                 failed.map_or(Ok(()), Err)?;
                                 if !updates.made.is_empty() {

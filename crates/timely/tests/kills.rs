@@ -50,6 +50,7 @@ fn whatever_is_killed_the_state_and_the_output_are_those_of_the_oracle() {
     }
     cluster.start(Shape(2, 2), false).wait_until_it_ends();
     cluster.assert_as_the_oracle();
+    cluster.assert_no_litter();
 }
 
 #[test]

@@ -58,9 +58,26 @@ impl Batch {
     }
 
     /// Keeps of each key the last change, and sorts them.
+    /// Gives each item the first bytes of its key that differ between any: keys
+    /// of one kind begin alike, and then each comparison would go to memory.
+    fn set_prefixes(&self, items: &mut [Item]) {
+        let Some(first) = items.first().map(|first| self.key(first)) else { return };
+        let mut common = first.len();
+        for item in items.iter() {
+            let key = self.key(item);
+            if !key.starts_with(&first[..common]) {
+                common = first.iter().zip(key).take_while(|(a, b)| a == b).count();
+            }
+        }
+        for item in items {
+            item.prefix = key_prefix(&self.key(item)[common..]);
+        }
+    }
+
     fn sort(&mut self) {
         let mut items = std::mem::take(&mut self.items);
         let mut courtesy = Courtesy::default();
+        self.set_prefixes(&mut items);
         items.sort_unstable_by(|a, b| {
             courtesy.step();
             let keys = a.prefix.cmp(&b.prefix).then_with(|| self.key(a).cmp(self.key(b)));

@@ -94,20 +94,32 @@ impl Cluster {
     }
 
     pub(crate) fn assert_state(&self) {
-        self.workload.assert_state(&self.path("job"));
+        let job = self.path("job");
+        let stores = newest(&job).unwrap()["stores"].clone();
+        self.workload.assert_state(&job, serde_json::from_value(stores).unwrap());
+    }
+
+    /// Nothing is left of stores that came to nothing or have moved.
+    pub(crate) fn assert_no_litter(&self) {
+        let count = |name: &str| fs::read_dir(self.path("job").join(name)).unwrap().count();
+        let stores = newest(&self.path("job")).unwrap()["stores"].as_array().unwrap().len();
+        assert_eq!((count("stores"), count("staged")), (stores, 1));
     }
 }
 
-/// What a job's newest record says is complete.
-fn complete(job: &Path) -> u64 {
-    let Ok(records) = fs::read_dir(job.join("records")) else { return 0 };
-    let mut paths: Vec<_> = records.map(|entry| entry.unwrap().path()).collect();
+/// A job's newest record.
+fn newest(job: &Path) -> Option<serde_json::Value> {
+    let mut paths: Vec<_> = fs::read_dir(job.join("records")).ok()?.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
-    // The newest may be gone already.
-    let read = paths.iter().rev().find_map(|path| fs::read(path).ok());
-    let Some(bytes) = read else { return 0 };
-    serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["complete"].as_u64().unwrap()
+    // It may be gone already.
+    let bytes = paths.iter().rev().find_map(|path| fs::read(path).ok())?;
+    Some(serde_json::from_slice(&bytes).unwrap())
+}
+
+/// What it says is complete.
+fn complete(job: &Path) -> u64 {
+    newest(job).map_or(0, |record| record["complete"].as_u64().unwrap())
 }
 
 struct Process(Child);

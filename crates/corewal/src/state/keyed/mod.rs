@@ -175,16 +175,50 @@ impl Keyed {
     /// on the way to an entry misses the caches: here the misses of one change
     /// do not wait for those of another.
     fn touch(&self, changes: &[Change<'_>]) -> [u32; GROUP] {
-        let (mut hashes, mut slots) = ([0; GROUP], [u32::MAX; GROUP]);
+        let mut hashes = [0; GROUP];
         for (hash, change) in hashes.iter_mut().zip(changes) {
             *hash = self.hash(key_of(change));
         }
-        for (slot, &hash) in slots.iter_mut().zip(&hashes[..changes.len()]) {
+        self.load(&hashes[..changes.len()]);
+        hashes
+    }
+
+    /// Loads what the keys of these hashes will need, [`GROUP`] at the most.
+    fn load(&self, hashes: &[u32]) {
+        let mut slots = [u32::MAX; GROUP];
+        for (slot, &hash) in slots.iter_mut().zip(hashes) {
             *slot = self.index.find(spread(hash), |entry| entry.hash == hash).map_or(u32::MAX, |entry| entry.slot);
         }
         let slots = slots.map(|slot| self.slots.get(slot as usize).copied().unwrap_or_default());
         black_box(slots.iter().fold(0, |seen, slot| seen ^ self.entries.touch(slot.place, slot.len())));
-        hashes
+    }
+
+    /// Loads what the operations on these keys that follow will need from memory:
+    /// a hint, and worth it for some tens of keys at once, of a state larger than
+    /// the caches. Otherwise each key waits for memory three times, one after the
+    /// other; so these waits overlap.
+    ///
+    /// ```
+    /// use corewal::Keyed;
+    ///
+    /// let state = Keyed::default();
+    /// let keys = [&b"one"[..], b"two", b"three"];
+    /// state.prefetch(keys.into_iter());
+    /// let values = keys.map(|key| state.get(key));
+    /// # assert_eq!(values, [None; 3]);
+    /// ```
+    pub fn prefetch<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) {
+        loop {
+            let (mut hashes, mut count) = ([0; GROUP], 0);
+            for (hash, key) in hashes.iter_mut().zip(&mut keys) {
+                *hash = self.hash(key);
+                count += 1;
+            }
+            self.load(&hashes[..count]);
+            if count < GROUP {
+                return;
+            }
+        }
     }
 
     #[inline]
