@@ -18,7 +18,8 @@ pub struct Batch<'a> {
     pub rows: &'a [Vec<u8>],
 }
 
-/// Makes the output of complete epochs visible.
+/// Makes the output of complete epochs visible. It does so on the worker's
+/// thread, which has nothing else to do meanwhile.
 ///
 /// An epoch is given again if the job was stopped before it knew that the first
 /// try had succeeded: with the same rows, epoch and worker, before any later one

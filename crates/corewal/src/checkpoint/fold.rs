@@ -19,7 +19,8 @@ const REMOVED: u32 = u32::MAX;
 /// A change, and where its bytes stand.
 #[derive(Clone, Copy)]
 struct Item {
-    /// The first eight bytes of the key, which decide most comparisons.
+    /// Eight bytes of the key, which decide most comparisons: see
+    /// [`Batch::set_prefixes`].
     prefix: u64,
     /// Position of the key, whose value follows. Later changes stand further
     /// on.
@@ -39,7 +40,7 @@ impl Batch {
     fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
         let fits = "a batch is written long before it has 4 GiB";
         self.items.push(Item {
-            prefix: key_prefix(key),
+            prefix: 0,
             at: u32::try_from(self.bytes.len()).expect(fits),
             key_len: u32::try_from(key.len()).expect(fits),
             value_len: value.map_or(REMOVED, |value| u32::try_from(value.len()).expect(fits)),
@@ -57,11 +58,11 @@ impl Batch {
         (item.value_len != REMOVED).then(|| &behind[..item.value_len as usize])
     }
 
-    /// Keeps of each key the last change, and sorts them.
     /// Gives each item the first bytes of its key that differ between any: keys
     /// of one kind begin alike, and then each comparison would go to memory.
-    fn set_prefixes(&self, items: &mut [Item]) {
-        let Some(first) = items.first().map(|first| self.key(first)) else { return };
+    /// Gives the length up to which a key is told by these bytes and its length.
+    fn set_prefixes(&self, items: &mut [Item]) -> u32 {
+        let Some(first) = items.first().map(|first| self.key(first)) else { return 0 };
         let mut common = first.len();
         for item in items.iter() {
             let key = self.key(item);
@@ -72,23 +73,30 @@ impl Batch {
         for item in items {
             item.prefix = key_prefix(&self.key(item)[common..]);
         }
+        u32::try_from(common + size_of::<u64>()).expect("keys are short")
     }
 
+    /// Keeps of each key the last change, and sorts them.
     fn sort(&mut self) {
         let mut items = std::mem::take(&mut self.items);
         let mut courtesy = Courtesy::default();
-        self.set_prefixes(&mut items);
+        let told = self.set_prefixes(&mut items);
+        let compare = |a: &Item, b: &Item| {
+            a.prefix.cmp(&b.prefix).then_with(|| match a.key_len.max(b.key_len) <= told {
+                true => a.key_len.cmp(&b.key_len),
+                false => self.key(a).cmp(self.key(b)),
+            })
+        };
         items.sort_unstable_by(|a, b| {
             courtesy.step();
-            let keys = a.prefix.cmp(&b.prefix).then_with(|| self.key(a).cmp(self.key(b)));
-            keys.then_with(|| a.at.cmp(&b.at))
+            compare(a, b).then_with(|| a.at.cmp(&b.at))
         });
         let mut kept = 0;
         for index in 0..items.len() {
             courtesy.step();
             let item = items[index];
             let next = items.get(index + 1);
-            if next.is_none_or(|next| next.prefix != item.prefix || self.key(next) != self.key(&item)) {
+            if next.is_none_or(|next| compare(next, &item).is_ne()) {
                 items[kept] = item;
                 kept += 1;
             }

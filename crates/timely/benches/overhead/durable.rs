@@ -9,12 +9,10 @@ use crate::events::Event;
 use crate::run::{ROW_EACH, Ran, Run, row};
 
 pub(crate) fn run(run: &Run) -> Ran {
-    let mut options = Options::new();
+    let mut job = Job::new(run.dir.join("job"), "counts").epoch_every(Duration::from_micros(run.epoch_micros));
     if !run.checkpoints {
-        options = options.checkpoints(Checkpoints::manual());
+        job = job.options(Options::new().checkpoints(Checkpoints::manual()));
     }
-    let job =
-        Job::new(run.dir.join("job"), "counts").epoch_every(Duration::from_micros(run.epoch_micros)).options(options);
     let (events, output) = (run.events, run.output());
     let (began, start) = Ran::clock();
     execute(job, run.config(), move |worker, durable| {
