@@ -36,8 +36,8 @@ pub use checksum::crc32c_append;
 pub use commit::{CommitRef, OffsetRef, Offsets, encode_commit_body};
 pub use frame::{FRAME_HEADER_LEN, Frame, FrameError, FrameFields, FrameHeader, finish_frame};
 pub use limit::{
-    BLOCK_LEN, MAX_CORES, MAX_EPOCH, MAX_FRAME_LEN, MAX_KEY_LEN, MAX_OFFSET_FIELD_LEN, MAX_OFFSETS, MAX_VALUE_LEN,
-    block_align,
+    BLOCK_LEN, MAX_BASE_LSN, MAX_CORES, MAX_EPOCH, MAX_FRAME_LEN, MAX_KEY_LEN, MAX_OFFSET_FIELD_LEN, MAX_OFFSETS,
+    MAX_VALUE_LEN, block_align,
 };
 pub use manifest::{Checkpoint, CoreCheckpoint, MAX_MANIFEST_LEN, Manifest, ManifestError, ManifestState, RunRef};
 pub use record::{Entries, Entry, RECORD_HEADER_LEN, Record, RecordError};

@@ -1,9 +1,9 @@
 //! Size limits. One set, for the writer and the reader alike: what the writer
 //! accepts, the reader accepts.
 
-use crate::Epoch;
 use crate::frame::FRAME_HEADER_LEN;
 use crate::record::RECORD_HEADER_LEN;
+use crate::{Epoch, Lsn};
 
 /// Every frame starts on a multiple of this many bytes in its file, and the
 /// segment header fills the first.
@@ -24,6 +24,10 @@ pub const MAX_OFFSETS: usize = 4096;
 
 /// Longest name, and longest value, of a source offset, in bytes.
 pub const MAX_OFFSET_FIELD_LEN: usize = 1024;
+
+/// The greatest position at which a segment may begin: what is counted on from
+/// there has to fit. No log comes near it.
+pub const MAX_BASE_LSN: Lsn = Lsn(u64::MAX / 2);
 
 /// The last epoch. Far out of reach, and low enough that arithmetic on epochs
 /// cannot overflow.

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::bytes::{put, u16_at, u32_at, u64_at};
 use crate::commit::CommitRef;
 use crate::frame::FrameHeader;
-use crate::limit::{MAX_EPOCH, MAX_KEY_LEN, MAX_VALUE_LEN};
+use crate::limit::{BLOCK_LEN, MAX_BASE_LSN, MAX_EPOCH, MAX_KEY_LEN, MAX_VALUE_LEN};
 use crate::{Epoch, Lsn, SegmentId, Sequence};
 
 /// Bytes of a record's header: operation, a zero, key length, value length.
@@ -266,6 +266,13 @@ impl<'a> Record<'a> {
             epoch if epoch > MAX_EPOCH => Err(RecordError::Malformed { what: "an epoch out of range" }),
             epoch => Ok(epoch),
         };
+        // As in the header of the segment that it leads to.
+        let base = |base: u64| match base {
+            base if base > MAX_BASE_LSN.0 || !base.is_multiple_of(BLOCK_LEN as u64) => {
+                Err(RecordError::Malformed { what: "a base LSN out of range" })
+            }
+            base => Ok(Lsn(base)),
+        };
         let named = |epoch| match epoch {
             0 => Err(RecordError::Malformed { what: "epoch 0" }),
             epoch => past(epoch),
@@ -278,7 +285,7 @@ impl<'a> Record<'a> {
             OP_UNPARK => Self::Unpark { epoch: named(number()?)? },
             OP_OPEN => Self::Open { epoch: named(number()?)? },
             OP_CLOSE => Self::Close { complete: past(number()?)? },
-            OP_SEAL => Self::Seal { base_lsn: Lsn(number()?) },
+            OP_SEAL => Self::Seal { base_lsn: base(number()?)? },
             OP_BARRIER | OP_ROLLBACK | OP_RELEASE => {
                 sized(16)?;
                 let (first, second) = (u64_at(body, 0), u64_at(body, 8));
@@ -292,7 +299,7 @@ impl<'a> Record<'a> {
                 sized(32)?;
                 Self::Repair {
                     segment: SegmentId(u64_at(body, 0)),
-                    base_lsn: Lsn(u64_at(body, 8)),
+                    base_lsn: base(u64_at(body, 8))?,
                     sequence: Sequence(u64_at(body, 16)),
                     forgiven: past(u64_at(body, 24))?,
                 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::bytes::{array_at, put, u16_at, u32_at, u64_at};
 use crate::checksum::{crc32c, crc32c_append};
-use crate::limit::{BLOCK_LEN, MAX_CORES};
+use crate::limit::{BLOCK_LEN, MAX_BASE_LSN, MAX_CORES};
 use crate::{CoreId, FORMAT_VERSION, LogId, Lsn, RunId, SegmentId};
 
 const MAGIC: [u8; 8] = *b"corewal\0";
@@ -187,7 +187,7 @@ impl SegmentHeader {
             () if header.identity.core.0 >= header.cores => field("core"),
             () if !header.identity.base_lsn.0.is_multiple_of(BLOCK_LEN as u64) => field("base LSN"),
             // No log comes that far, and no position in a file overflows.
-            () if header.identity.base_lsn.0 > u64::MAX / 2 => field("base LSN"),
+            () if header.identity.base_lsn > MAX_BASE_LSN => field("base LSN"),
             () if u32_at(block, FLAGS_AT) & !(FLAG_RECYCLED | FLAG_RUN) != 0 => field("flags"),
             () if header.run && (header.recycled || header.identity.base_lsn.0 != 0) => field("flags"),
             () if header.run && header.identity.segment.0 == 0 => field("segment"),

@@ -164,9 +164,8 @@ where
     if let Some((_, record)) = &record::newest(&*shelf)?
         && !job.take_over
         && let Some(store) = places::of(&job.stores(), record, place.process)
-        && places::is_locked(&store)
     {
-        return Err(Error::InUse { dir: store });
+        places::wait_until_free(&store)?;
     }
     let start = |detail| Error::Start { detail };
     let stop = Arc::new(Stop::default());

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use corewal::format::name;
 use corewal::io::{FileStorage, Storage as _};
@@ -17,6 +18,10 @@ use crate::record::Record;
 
 /// Changes that are made between two commits where a store is made anew.
 const BATCH: usize = 4096;
+
+/// A process that was killed keeps its locks until its memory is given back,
+/// which takes a moment where it had much.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Tries to copy the files of a store under the hands of who has it open.
 const TRIES: usize = 5;
@@ -58,6 +63,9 @@ pub(crate) fn open(dir: &Path, options: &Options, place: Place, record: &Record,
     }
     let old = &record.stores[usize::from(place.process)];
     let here = dir.join(old);
+    if !take_over {
+        wait_until_free(&here)?;
+    }
     let open =
         |dir: &Path| options.clone().cores(place.workers).create(false).coordinated(Epoch(record.complete)).open(dir);
     match open(&here) {
@@ -73,7 +81,6 @@ pub(crate) fn open(dir: &Path, options: &Options, place: Place, record: &Record,
             copy(&here, &new)?;
             Ok(taken(open(&new)?, name))
         }
-        Err(error) if error.is_locked() => Err(Error::InUse { dir: here }),
         Err(corewal::Error::NotAStore { path, .. }) => Err(Error::Missing { dir: path }),
         opened => Ok(taken(opened?, old.clone())),
     }
@@ -105,8 +112,10 @@ fn gather(
         let mut old = dir.join(old);
         if is_locked(&old) {
             if !take_over {
-                return Err(Error::InUse { dir: old });
+                wait_until_free(&old)?;
             }
+        }
+        if is_locked(&old) {
             copy(&old, &aside)?;
             old.clone_from(&aside);
         }
@@ -204,8 +213,23 @@ pub(crate) fn remove_litter(dir: &Path, named: &[String]) {
     }
 }
 
+/// Waits for whoever has a store open, if he is about to end.
+///
+/// # Errors
+/// [`Error::InUse`] if he is not.
+pub(crate) fn wait_until_free(store: &Path) -> Result<()> {
+    let began = Instant::now();
+    while is_locked(store) {
+        if began.elapsed() > GRACE {
+            return Err(Error::InUse { dir: store.to_owned() });
+        }
+        std::thread::sleep(GRACE / 50);
+    }
+    Ok(())
+}
+
 /// Whether somebody has a store open.
-pub(crate) fn is_locked(store: &Path) -> bool {
+fn is_locked(store: &Path) -> bool {
     FileStorage::new().is_locked(&store.join(name::LOCK)).unwrap_or(false)
 }
 

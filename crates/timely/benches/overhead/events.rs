@@ -33,6 +33,28 @@ impl Event {
 /// How the keys of ticks begin.
 pub(crate) const TICK: &[u8] = b"tick";
 
+/// What stands in a line.
+#[derive(Deserialize)]
+struct Line<'l> {
+    #[serde(borrow)]
+    key: &'l str,
+    time: u64,
+    amount: u32,
+    #[serde(borrow)]
+    from: &'l str,
+}
+
+/// A line of some hundred bytes with a key in it, and what is read from it.
+fn through_json(event: Event, line: &mut Vec<u8>) -> Event {
+    line.clear();
+    line.extend_from_slice(b"{\"time\":1700000000123,\"key\":\"");
+    line.extend_from_slice(&event.key);
+    line.extend_from_slice(b"\",\"amount\":4711,\"from\":\"somewhere else\",\"note\":null}");
+    let read: Line<'_> = serde_json::from_slice(line).expect("as written above");
+    assert!(read.time > 0 && read.amount > 0 && !read.from.is_empty());
+    Event { key: read.key.as_bytes().try_into().expect("sixteen bytes") }
+}
+
 /// In which order the keys come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
@@ -50,6 +72,8 @@ pub(crate) struct Events {
     pub(crate) events: u64,
     pub(crate) keys: u64,
     pub(crate) order: Order,
+    /// Whether each is read from a line of JSON, as events from elsewhere are.
+    pub(crate) json: bool,
     /// Whether it goes on behind them, with an event of each partition every
     /// millisecond; otherwise it ends.
     pub(crate) ticks: bool,
@@ -71,7 +95,7 @@ impl Source for Events {
 impl Events {
     pub(crate) fn generator(&self, partition: u64, position: u64) -> Generator {
         let most = self.events / self.partitions;
-        Generator { source: *self, partition, position, most, ticked: Instant::now() }
+        Generator { source: *self, partition, position, most, ticked: Instant::now(), line: Vec::new() }
     }
 }
 
@@ -82,6 +106,7 @@ pub(crate) struct Generator {
     position: u64,
     most: u64,
     ticked: Instant,
+    line: Vec<u8>,
 }
 
 impl Generator {
@@ -107,7 +132,12 @@ impl Partition for Generator {
     fn read(&mut self, most: usize, into: &mut Vec<Event>) -> Result<Read, BoxError> {
         let end = self.most.min(self.position + most as u64);
         if self.position < end {
-            into.extend((self.position..end).map(|number| Event::new(*b"key-", self.key(number))));
+            let mut line = std::mem::take(&mut self.line);
+            into.extend((self.position..end).map(|number| {
+                let event = Event::new(*b"key-", self.key(number));
+                if self.source.json { through_json(event, &mut line) } else { event }
+            }));
+            self.line = line;
             self.position = end;
             return Ok(Read::More);
         }

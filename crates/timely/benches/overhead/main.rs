@@ -7,7 +7,8 @@
 //!    `durable_update` and `durable_sink`; and without: the same source, the
 //!    same exchange, a hash map, and files that are not synced. In turns,
 //!    `COREWAL_PAIRS` times (default 3), as many events as plain Timely handles
-//!    in `COREWAL_SECONDS` (default 5); medians. For `COREWAL_WORKERS` (a list,
+//!    in `COREWAL_SECONDS` (default 5); medians. The events are made in memory,
+//!    and then each read from a line of JSON (`COREWAL_JSON`, default `0,1`). For `COREWAL_WORKERS` (a list,
 //!    default `1,2`) and two processes of a worker each.
 //! 2. The same with durability and epochs of `COREWAL_EPOCHS` milliseconds (a
 //!    list, default `1,10,1000`).

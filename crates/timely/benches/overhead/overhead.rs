@@ -37,7 +37,7 @@ struct Speed {
     epochs: f64,
 }
 
-fn measure(parent: &Path, program: Program, shape: Shape, events: u64, epoch_micros: u64) -> Speed {
+fn measure(parent: &Path, program: Program, shape: Shape, events: u64, epoch_micros: u64, json: bool) -> Speed {
     let events = events / shape.all() * shape.all();
     let dir = parent.join("run");
     std::fs::create_dir(&dir).expect("a directory");
@@ -49,6 +49,7 @@ fn measure(parent: &Path, program: Program, shape: Shape, events: u64, epoch_mic
             events,
             keys: number("COREWAL_KEYS", 1_000_000),
             order: Order::Drawn,
+            json,
             ticks: false,
         },
         epoch_micros,
@@ -77,7 +78,7 @@ fn output(dir: &Path) -> (u64, u64) {
 }
 
 /// The number of events that plain Timely handles in the time that is wanted.
-fn calibrate(dir: &Path, shape: Shape, quick: bool) -> u64 {
+fn calibrate(dir: &Path, shape: Shape, quick: bool, json: bool) -> u64 {
     if quick {
         return number("COREWAL_EVENTS", 20_000);
     }
@@ -86,7 +87,7 @@ fn calibrate(dir: &Path, shape: Shape, quick: bool) -> u64 {
         return given;
     }
     // The first run warms up: the second counts.
-    let speeds = [(); 2].map(|()| measure(dir, Program::Plain, shape, 4_000_000, 100_000).speed);
+    let speeds = [(); 2].map(|()| measure(dir, Program::Plain, shape, 4_000_000, 100_000, json).speed);
     (speeds[1] * number("COREWAL_SECONDS", 5) as f64) as u64
 }
 
@@ -100,10 +101,11 @@ pub(crate) fn overhead(quick: bool) {
     let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 3 });
     let dir = directory();
     println!("an epoch each 100 ms; M events/s, medians of {pairs} runs of each, in turns (lowest to highest)");
-    println!("{:<24} {:>10}  {:>22} {:>22}  overhead", "", "events", "plain", "durable");
-    for shape in shapes {
-        let events = calibrate(dir.path(), shape, quick);
-        let run = |program| measure(dir.path(), program, shape, events, 100_000).speed / 1e6;
+    println!("{:<30} {:>10}  {:>22} {:>22}  overhead", "", "events", "plain", "durable");
+    let sources = numbers("COREWAL_JSON", &[0, 1]);
+    for (shape, json) in sources.iter().flat_map(|&json| shapes.iter().map(move |&shape| (shape, json != 0))) {
+        let events = calibrate(dir.path(), shape, quick, json);
+        let run = |program| measure(dir.path(), program, shape, events, 100_000, json).speed / 1e6;
         run(Program::Durable);
         let (mut plain, mut durable) = (Vec::new(), Vec::new());
         for _ in 0..pairs {
@@ -112,8 +114,8 @@ pub(crate) fn overhead(quick: bool) {
         }
         let overhead = 1.0 - median(durable.clone()) / median(plain.clone());
         println!(
-            "{:<24} {events:>10}  {:>22} {:>22}  {:>6.1} %",
-            shape.name(),
+            "{:<30} {events:>10}  {:>22} {:>22}  {:>6.1} %",
+            format!("{}{}", shape.name(), if json { ", JSON" } else { "" }),
             spread(&plain),
             spread(&durable),
             overhead * 100.0
@@ -132,12 +134,12 @@ pub(crate) fn epochs(quick: bool) {
     let shape = Shape { processes: 1, workers: 2 };
     let dir = directory();
     let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 3 });
-    let events = calibrate(dir.path(), shape, quick);
+    let events = calibrate(dir.path(), shape, quick, false);
     println!("{}, {events} events, durable; medians of {pairs}", shape.name());
     println!("{:<24} {:>12} {:>24}", "an epoch each", "M events/s", "epochs/s with output");
     for millis in numbers("COREWAL_EPOCHS", &[1, 10, 1_000]) {
         let runs: Vec<_> =
-            (0..pairs).map(|_| measure(dir.path(), Program::Durable, shape, events, millis * 1_000)).collect();
+            (0..pairs).map(|_| measure(dir.path(), Program::Durable, shape, events, millis * 1_000, false)).collect();
         println!(
             "{:<24} {:>12.2} {:>24.1}",
             format!("{millis} ms"),

@@ -103,7 +103,7 @@ pub(crate) fn restart(quick: bool) {
         let run = Run {
             program: Program::Durable,
             dir: dir.path().to_owned(),
-            events: Events { partitions, events: updates, keys, order: Order::Scattered, ticks: true },
+            events: Events { partitions, events: updates, keys, order: Order::Scattered, json: false, ticks: true },
             epoch_micros: 100_000,
             checkpoints: false,
             workers: WORKERS,

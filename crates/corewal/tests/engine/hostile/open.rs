@@ -269,3 +269,27 @@ fn an_epoch_that_goes_back_between_two_frames_is_damage() {
     let error = options().open_on(disk, DIR, |_| Keyed::default()).unwrap_err();
     assert!(error.damage().is_some_and(|damage| damage.detail.contains("epoch goes back")), "{error}");
 }
+
+/// Found by the attacks above, once in some hundred thousand: the base to which
+/// a seal leads was not held to what the header of a segment is, and was added to.
+#[test]
+fn a_seal_that_leads_past_all_logs_is_refused() {
+    for index in 0..segments(&STORE.crash(CrashKind::Process, 0)).len() {
+        for frame in 1..8 {
+            for end in [u64::MAX - 4095, u64::MAX, (u64::MAX >> 1) - 4095, u64::MAX >> 1] {
+                let disk = STORE.crash(CrashKind::Process, 0);
+                let path = segments(&disk)[index].clone();
+                change(&disk, &path, true, |file| {
+                    let from = frame * BLOCK_LEN;
+                    let to = from + FRAME_HEADER_LEN + 16;
+                    if to <= file.len() {
+                        put(&mut file[from..], (FRAME_HEADER_LEN, 8), 14 | 8 << 32);
+                        put(&mut file[from..], (FRAME_HEADER_LEN + 8, 8), end);
+                        put(&mut file[from..], (8, 4), (FRAME_HEADER_LEN + 16) as u64);
+                    }
+                });
+                open_within_bounds(&disk);
+            }
+        }
+    }
+}
