@@ -110,10 +110,8 @@ fn gather(
     let aside = dir.join(format!("{name}-copy"));
     for old in &record.stores {
         let mut old = dir.join(old);
-        if is_locked(&old) {
-            if !take_over {
-                wait_until_free(&old)?;
-            }
+        if !take_over {
+            wait_until_free(&old)?;
         }
         if is_locked(&old) {
             copy(&old, &aside)?;
