@@ -177,6 +177,15 @@ impl Durable {
         }
     }
 
+    /// Adds a part to the job's shape: what it is, its name, and what else has to
+    /// stay as it is.
+    pub(crate) fn declare(&self, what: &str, name: &str, details: &str) {
+        let part = format!("{what} {name}");
+        if !self.ledger().declare(part.clone(), details) {
+            self.fail(Error::SameName { what: part });
+        }
+    }
+
     pub(crate) fn fail(&self, error: Error) {
         self.shared.stop.stop(error);
     }

@@ -41,6 +41,12 @@ pub enum Error {
         /// What is there and was not then.
         added: Vec<String>,
     },
+    /// Two operators, sources or sinks of the job have the same name, by which
+    /// their state or output is found.
+    SameName {
+        /// What they are, and the name.
+        what: String,
+    },
     /// The state of a process is not there.
     Missing {
         /// The store.
@@ -142,6 +148,7 @@ impl fmt::Display for Error {
                 }
                 write!(f, "\nstart the job as it was, or in a directory of its own")
             }
+            Self::SameName { what } => write!(f, "the job has `{what}` twice; give each a name of its own"),
             Self::Missing { dir } => {
                 write!(f, "{} is not there: a part of the job's state is in it", dir.display())
             }

@@ -177,8 +177,8 @@ fn open<S: Source>(
         move |source| Error::Source { name, partition, source }
     };
     let names = source.partitions().map_err(failed(None))?;
+    durable.declare("source", name, &names.join(", "));
     let mut ledger = durable.ledger();
-    ledger.add_to_shape(format!("source {name}: {}", names.join(", ")));
     let mut readings = Vec::new();
     for (index, partition) in names.iter().enumerate().filter(|(index, _)| index % durable.peers() == durable.index()) {
         let (position, watermark) = ledger.resume(name, partition);

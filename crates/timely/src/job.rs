@@ -346,7 +346,7 @@ impl Process {
         let durable = Durable::new(ledger, facts, Arc::clone(&self.stop));
         build(worker, &durable);
         durable.has_built();
-        let shape = durable.ledger().shape().to_vec();
+        let shape = durable.ledger().shape();
         if !record.shape.is_empty() && record.shape != shape {
             let without = |all: &[String], less: &[String]| {
                 all.iter().filter(|part| !less.contains(part)).cloned().collect::<Vec<_>>()

@@ -85,8 +85,8 @@ pub(crate) struct Ledger {
     complete: Handle<u64>,
     /// Whoever watches over the epochs' ends.
     watcher: Option<Activator>,
-    /// What the job is made of, as the operators say.
-    shape: Vec<String>,
+    /// What the job is made of, as the operators say: parts, and details of them.
+    shape: Vec<(String, String)>,
 }
 
 impl Ledger {
@@ -122,12 +122,20 @@ impl Ledger {
         PartId(self.parts.len() - 1)
     }
 
-    pub(crate) fn add_to_shape(&mut self, part: String) {
-        self.shape.push(part);
+    /// Adds a part to the job's shape; says whether there was none like it.
+    pub(crate) fn declare(&mut self, part: String, details: &str) -> bool {
+        let new = !self.shape.iter().any(|(known, _)| *known == part);
+        self.shape.push((part, details.to_owned()));
+        new
     }
 
-    pub(crate) fn shape(&self) -> &[String] {
-        &self.shape
+    /// What the job is made of, a line each.
+    pub(crate) fn shape(&self) -> Vec<String> {
+        let line = |(part, details): &(String, String)| match details.as_str() {
+            "" => part.clone(),
+            details => format!("{part}: {details}"),
+        };
+        self.shape.iter().map(line).collect()
     }
 
     pub(crate) fn set_watcher(&mut self, activator: Activator) {

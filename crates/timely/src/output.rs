@@ -42,7 +42,7 @@ impl<'scope> DurableSink<'scope> for StreamVec<'scope, u64, Vec<u8>> {
         let info = builder.operator_info();
         let activator = scope.activator_for(info.address);
         let mut input = builder.new_input(self, Pipeline);
-        durable.ledger().add_to_shape(format!("sink {name}"));
+        durable.declare("sink", name, "");
         let part = durable.ledger().add_part(scope.activator_for(builder.operator_info().address));
         let stage = Stage::new(&durable.staging().own(), name, durable.index());
         let mut output = stage

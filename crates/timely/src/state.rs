@@ -245,7 +245,7 @@ impl<'scope, D: ExchangeData> DurableState<'scope, D> for StreamVec<'scope, u64,
     {
         let scope = self.scope();
         let durable = durable.clone();
-        durable.ledger().add_to_shape(format!("state {name}"));
+        durable.declare("state", name, "");
         let key = std::rc::Rc::new(key);
         let full_key = FullKey::new(name, std::rc::Rc::clone(&key));
         let route = {

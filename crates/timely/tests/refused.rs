@@ -11,6 +11,7 @@ use corewal_timely::{
     Batch, BoxError, DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Finished, Job, Lines,
     Partition, Read, Sink, Source, execute, stores_of,
 };
+use timely::dataflow::operators::vec::Map as _;
 
 /// Words of files, counted under a name.
 fn count(job: Job, files: &[PathBuf], state: &'static str, out: &Path) -> Result<Finished, Error> {
@@ -92,6 +93,23 @@ fn a_job_of_another_shape_or_name_is_refused_and_the_first_one_goes_on() {
     let finished = place.count().unwrap();
     assert!(finished.recovered > 0 && finished.complete > finished.recovered, "{finished:?}");
     assert_eq!(rows(&place.path("out")), ["a 1", "a 2", "b 1", "b 2"]);
+}
+
+#[test]
+fn two_sinks_of_one_name_are_refused() {
+    let place = Place::new();
+    let (lines, out) = (Lines::new([place.input()]).unwrap(), place.path("out"));
+    let refused = execute(place.job(), timely::Config::process(2), move |worker, durable| {
+        worker.dataflow::<u64, _, _>(|scope| {
+            let lines = scope.durable_source(durable, "lines", &lines);
+            let rows = lines.map(|line| line.text.into_bytes());
+            rows.clone().durable_sink(durable, "out", Files::new(&out));
+            rows.durable_sink(durable, "out", Files::new(&out));
+        });
+    });
+    let told = refused.unwrap_err().to_string();
+    assert!(told.contains("the job has `sink out` twice"), "{told}");
+    assert!(!place.path("out").exists());
 }
 
 #[test]
