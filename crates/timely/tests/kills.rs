@@ -24,7 +24,7 @@ fn process() {
 
 /// Records by the number of kills, so that the job is not at its end before.
 fn workload() -> Workload {
-    Workload { records: 34_000 * u64::from(kills()), partitions: 4, seed: 7 }
+    Workload { records: 34_000 * u64::from(kills().max(6)), partitions: 4, seed: 7 }
 }
 
 const SHAPES: [Shape; 4] = [Shape(2, 2), Shape(1, 4), Shape(2, 1), Shape(4, 1)];
