@@ -250,6 +250,10 @@ fn place(communication: &Communication) -> Result<Place> {
         Communication::Process(workers) | Communication::ProcessBinary(workers) => (0, 1, *workers),
         Communication::Cluster { threads, process, addresses, .. } => (*process, addresses.len(), *threads),
     };
+    if process >= processes || workers == 0 {
+        let detail = format!("there is no process {process} with a worker among {processes} of {workers} worker(s)");
+        return Err(Error::Start { detail });
+    }
     let number = |number: usize, what| {
         let fits = u16::try_from(number).ok().filter(|&number| number <= corewal::format::MAX_CORES);
         fits.ok_or_else(|| Error::Start { detail: format!("{number} {what}") })

@@ -96,6 +96,18 @@ fn a_job_of_another_shape_or_name_is_refused_and_the_first_one_goes_on() {
 }
 
 #[test]
+fn a_process_that_the_job_does_not_have_is_refused() {
+    let place = Place::new();
+    let addresses = vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
+    let communication =
+        timely::CommunicationConfig::Cluster { threads: 1, process: 5, addresses, report: false, zerocopy: false };
+    let config = timely::Config { communication, worker: timely::WorkerConfig::default() };
+    let told = execute(place.job(), config, |_, _| {}).unwrap_err().to_string();
+    assert!(told.contains("there is no process 5"), "{told}");
+    assert!(!place.path("job").exists());
+}
+
+#[test]
 fn two_sinks_of_one_name_are_refused() {
     let place = Place::new();
     let (lines, out) = (Lines::new([place.input()]).unwrap(), place.path("out"));
