@@ -9,7 +9,8 @@ use crate::source::BoxError;
 
 /// Writes each batch into a file of its own: `<sink>-<epoch>-<worker>`, a row a
 /// line. A file that has its name is whole and stays as it is: it is written
-/// under another one and renamed. Given again, a batch makes the same file.
+/// under another one, which begins with a dot, and renamed. (A process that is
+/// killed may leave one of those.) Given again, a batch makes the same file.
 ///
 /// In the order of their names the files of a worker are in the order of epochs.
 #[derive(Clone, Debug)]

@@ -139,7 +139,7 @@ impl Job {
     }
 
     fn stores(&self) -> PathBuf {
-        self.dir.join("stores")
+        stores_of(&self.dir)
     }
 
     fn staged(&self) -> PathBuf {
