@@ -56,9 +56,8 @@ pub struct CheckpointMade {
     pub runs: usize,
 }
 
-/// Keys and values that a fold holds in memory, in bytes, before it writes a
-/// run.
-const BATCH_BYTES: usize = 64 << 20;
+/// Memory that a fold fills with changes before it writes a run, in bytes.
+const BATCH_BYTES: usize = 128 << 20;
 
 /// Size of a run of the base, in bytes.
 pub(crate) const RUN_BYTES: u64 = 32 << 20;
@@ -138,7 +137,7 @@ impl<S: Storage> Checkpointer<S> {
         let next_run = Arc::new(AtomicU64::new(named.max(there).0 + 1));
         // As large as is useful, and small where the segments are.
         let segment = usize::try_from(segment_bytes).unwrap_or(usize::MAX);
-        let batch_bytes = segment.saturating_mul(4).min(BATCH_BYTES);
+        let batch_bytes = segment.saturating_mul(8).min(BATCH_BYTES);
         let run_bytes = segment_bytes.min(RUN_BYTES);
         Ok(Self {
             layout,

@@ -15,6 +15,7 @@ use crate::error::{Damage, Error, Result};
 use crate::layout::Layout;
 use crate::planted::PlantedBug;
 use crate::scan::{LogIdentity, Verdict, Window};
+use crate::state::key_prefix;
 
 /// A key of the frame at hand: where it stands, and its value if it has one.
 #[derive(Clone, Debug)]
@@ -295,14 +296,6 @@ impl<'l, S: Storage> Source<'l, S> {
     fn look(&mut self) {
         self.prefix = self.chain.current().map_or(u64::MAX, |(key, _)| key_prefix(key));
     }
-}
-
-/// The first eight bytes of a key, as a number that orders as they do.
-pub(super) fn key_prefix(key: &[u8]) -> u64 {
-    let mut prefix = [0; 8];
-    let len = key.len().min(8);
-    prefix[..len].copy_from_slice(&key[..len]);
-    prefix.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
 impl<'l, S: Storage> Merge<'l, S> {

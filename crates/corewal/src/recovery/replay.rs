@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::planted::PlantedBug;
 use crate::scan::{Cursor, LogIdentity, Step, Survey};
-use crate::state::{Change, State};
+use crate::state::{Change, Changes, State, TOGETHER};
 
 /// What replaying a log gives.
 #[derive(Debug)]
@@ -183,38 +183,8 @@ impl Copies {
     }
 }
 
-/// Changes that a state sees at once, at most.
-const TOGETHER: usize = 64;
-
 /// Bytes that are copied to make them stand still, about.
 const COPIED_MAX: usize = 64 << 10;
-
-/// Changes of a frame that are still to be applied: a state may gain from
-/// seeing several at once.
-struct Changes<'f> {
-    changes: [Change<'f>; TOGETHER],
-    len: usize,
-}
-
-impl<'f> Changes<'f> {
-    fn new() -> Self {
-        Self { changes: [Change::Payload(&[]); TOGETHER], len: 0 }
-    }
-
-    #[inline]
-    fn push(&mut self, change: Change<'f>, state: &mut impl State) {
-        self.changes[self.len] = change;
-        self.len += 1;
-        if self.len == self.changes.len() {
-            self.apply(state);
-        }
-    }
-
-    fn apply(&mut self, state: &mut impl State) {
-        state.apply_all(&self.changes[..self.len]);
-        self.len = 0;
-    }
-}
 
 impl<T: State> Recovered<T> {
     #[inline]

@@ -1,9 +1,12 @@
 //! State: what a log is for. The same [`State::apply`] runs live, in recovery
 //! and in the tools.
 
+mod changes;
 mod keyed;
 
+pub(crate) use changes::{Changes, TOGETHER};
 pub use keyed::Keyed;
+pub(crate) use keyed::key_prefix;
 
 /// One change of one core's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

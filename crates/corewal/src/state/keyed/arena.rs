@@ -34,6 +34,8 @@ pub(super) struct Arena {
     unused: Vec<u32>,
     /// Chunks that are due to be emptied.
     sparse: Vec<u32>,
+    /// Bytes of all chunks, garbage included.
+    len: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,6 +64,7 @@ impl Arena {
         chunk.bytes.extend_from_slice(value);
         chunk.bytes.resize(offset + HEADER_LEN + room, 0);
         chunk.live += HEADER_LEN + room;
+        self.len += HEADER_LEN + room;
         Place { chunk: number(at), offset: number(offset) }
     }
 
@@ -99,7 +102,9 @@ impl Arena {
     /// add its live entries again, then [`Arena::retire`] it.
     pub(super) fn sparse(&mut self) -> Option<Emptied> {
         let chunk = self.sparse.pop()?;
-        Some(Emptied { chunk, bytes: std::mem::take(&mut self.chunks[chunk as usize]).bytes })
+        let bytes = std::mem::take(&mut self.chunks[chunk as usize]).bytes;
+        self.len -= bytes.len();
+        Some(Emptied { chunk, bytes })
     }
 
     /// The chunk has been emptied: its number, and so its places, may be given
@@ -146,9 +151,9 @@ impl Arena {
     }
 
     /// Bytes of all chunks, garbage included.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.bytes.len()).sum()
+        debug_assert_eq!(self.len, self.chunks.iter().map(|chunk| chunk.bytes.len()).sum());
+        self.len
     }
 }
 

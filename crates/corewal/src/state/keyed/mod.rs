@@ -1,6 +1,7 @@
 //! The built-in state: keys and values in memory, one map a core.
 
 mod arena;
+mod order;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
 use self::arena::{Arena, Place};
+pub(crate) use self::order::key_prefix;
 use super::{Change, State};
 
 /// Changes whose keys are looked for together, see [`Keyed::touch`].
@@ -40,6 +42,8 @@ pub struct Keyed {
     ordered_until: usize,
     /// Slots whose key was removed.
     vacant: usize,
+    /// Removed keys are remembered, also those that never had a value.
+    changes: bool,
 }
 
 /// A slot's number, and enough of its key's hash that neither a miss nor the
@@ -107,6 +111,45 @@ impl State for Keyed {
 }
 
 impl Keyed {
+    /// Changes to a state that is elsewhere: of each key the last one.
+    pub(crate) fn of_changes() -> Self {
+        Self { changes: true, ..Self::default() }
+    }
+
+    /// Calls `visit` with each key that was changed, in byte order, and with its
+    /// value; without one if it was removed. `step` is told of each comparison.
+    pub(crate) fn for_each_change<E>(
+        &self,
+        step: impl FnMut(),
+        mut visit: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        debug_assert!(self.changes, "others forget what was removed");
+        let mut order: Vec<u32> = (0..self.next_slot()).collect();
+        self.sort(&mut order, step);
+        for group in order.chunks(GROUP) {
+            let mut slots = [u32::MAX; GROUP];
+            slots[..group.len()].copy_from_slice(group);
+            self.load_slots(slots);
+            for &slot in group {
+                let slot = &self.slots[slot as usize];
+                visit(slot.key(&self.entries), slot.value(&self.entries))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no key was changed.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Bytes of memory that it takes, about.
+    pub(crate) fn memory(&self) -> usize {
+        self.entries.len()
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.index.capacity() * (size_of::<IndexEntry>() + 1) * 8 / 7
+    }
+
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
@@ -189,6 +232,11 @@ impl Keyed {
         for (slot, &hash) in slots.iter_mut().zip(hashes) {
             *slot = self.index.find(spread(hash), |entry| entry.hash == hash).map_or(u32::MAX, |entry| entry.slot);
         }
+        self.load_slots(slots);
+    }
+
+    /// Loads what stands in these slots; there need not be such.
+    fn load_slots(&self, slots: [u32; GROUP]) {
         let slots = slots.map(|slot| self.slots.get(slot as usize).copied().unwrap_or_default());
         black_box(slots.iter().fold(0, |seen, slot| seen ^ self.entries.touch(slot.place, slot.len())));
     }
@@ -232,8 +280,12 @@ impl Keyed {
         self.set(at, hash, key, value);
     }
 
+    fn next_slot(&self) -> u32 {
+        u32::try_from(self.slots.len()).expect("a core's state holds fewer than 2^32 keys")
+    }
+
     fn insert(&mut self, hash: u32, key: &[u8], value: &[u8]) {
-        let slot = u32::try_from(self.slots.len()).expect("a core's state holds fewer than 2^32 keys");
+        let slot = self.next_slot();
         let key_len = u16::try_from(key.len()).expect("the writer and the format limit keys");
         let place = self.entries.add(hash, key, value);
         self.slots.push(Slot { place, value_len: len_of(value), key_len, vacant: false });
@@ -254,13 +306,20 @@ impl Keyed {
     }
 
     fn delete(&mut self, hash: u32, key: &[u8]) {
-        let Some(at) = self.find(hash, key) else { return };
+        let at = match self.find(hash, key) {
+            Some(at) => at,
+            None if self.changes => {
+                self.insert(hash, key, b"");
+                self.slots.len() - 1
+            }
+            None => return,
+        };
         if !self.slots[at].vacant {
             self.slots[at].vacant = true;
             self.vacant += 1;
             self.set(at, hash, key, b"");
         }
-        if self.vacant > MANY_VACANT && self.vacant > self.slots.len() / 2 {
+        if !self.changes && self.vacant > MANY_VACANT && self.vacant > self.slots.len() / 2 {
             self.compact();
         }
     }
@@ -313,14 +372,21 @@ impl Keyed {
         if self.ordered_until == self.slots.len() {
             return;
         }
-        let (entries, slots) = (&self.entries, &self.slots);
-        let newest = u32::try_from(slots.len()).expect("checked when they were added");
         let oldest = u32::try_from(self.ordered_until).expect("not above the newest");
-        self.ordered.extend(oldest..newest);
-        // The sort is stable and adaptive: a sorted run and a short unsorted
-        // one cost little more than a merge.
-        self.ordered.sort_by(|&a, &b| slots[a as usize].key(entries).cmp(slots[b as usize].key(entries)));
+        let mut new: Vec<u32> = (oldest..self.next_slot()).collect();
+        self.sort(&mut new, || {});
+        let (entries, slots) = (&self.entries, &self.slots);
+        let merges = !self.ordered.is_empty();
+        self.ordered.append(&mut new);
+        if merges {
+            // Two sorted parts: a stable sort takes them as they are.
+            self.ordered.sort_by(|&a, &b| slots[a as usize].key(entries).cmp(slots[b as usize].key(entries)));
+        }
         self.ordered_until = slots.len();
+    }
+
+    fn sort(&self, slots: &mut [u32], step: impl FnMut()) {
+        order::sort(slots, |slot| self.slots[slot as usize].key(&self.entries), step);
     }
 }
 

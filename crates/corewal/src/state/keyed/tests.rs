@@ -99,6 +99,35 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn changes_are_the_last_of_each_key_in_order(
+        actions in proptest::collection::vec(action(), 0..300),
+        together in 1..GROUP * 3,
+    ) {
+        let changes: Vec<_> = actions.iter().filter_map(Action::change).collect();
+        let (mut keyed, mut model) = (Keyed::of_changes(), BTreeMap::new());
+        for some in changes.chunks(together) {
+            keyed.apply_all(some);
+        }
+        for change in changes {
+            match change {
+                Change::Put { key, value } => drop(model.insert(key.to_vec(), Some(value.to_vec()))),
+                Change::Delete { key } => drop(model.insert(key.to_vec(), None)),
+                Change::Payload(_) => {}
+            }
+        }
+        prop_assert_eq!(keyed.is_unchanged(), model.is_empty());
+        let mut found = Vec::new();
+        let visit = |key: &[u8], value: Option<&[u8]>| {
+            found.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+            Ok::<_, ()>(())
+        };
+        keyed.for_each_change(|| {}, visit).unwrap();
+        prop_assert_eq!(found, model.into_iter().collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn removed_keys_give_their_room_back() {
     let mut keyed = Keyed::default();
