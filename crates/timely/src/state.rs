@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corewal::Shard;
+use corewal::{Entry, Shard};
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -14,11 +14,11 @@ use crate::durable::Durable;
 use crate::events::{Watermark, Watermarks};
 use crate::ledger::{Ledger, NEVER, PartId};
 
-/// The value of one key, to be read and changed.
+/// The value of one key, to be read and changed. However often it changes in an
+/// epoch, the log has its last value alone.
 #[derive(Debug)]
 pub struct Slot<'a> {
-    shard: &'a mut Shard,
-    key: &'a [u8],
+    entry: Entry<'a>,
     failed: &'a mut Option<corewal::Error>,
 }
 
@@ -26,7 +26,7 @@ impl Slot<'_> {
     /// The value; `None` if the key is not there.
     #[must_use]
     pub fn get(&self) -> Option<&[u8]> {
-        self.shard.get(self.key)
+        self.entry.get()
     }
 
     /// The value as a number, if it has one of eight bytes; 0 if it is not there.
@@ -37,7 +37,7 @@ impl Slot<'_> {
 
     /// Sets the value.
     pub fn put(&mut self, value: &[u8]) {
-        let put = self.shard.put(self.key, value);
+        let put = self.entry.put(value);
         keep_first(self.failed, put);
     }
 
@@ -48,7 +48,7 @@ impl Slot<'_> {
 
     /// Removes the key.
     pub fn delete(&mut self) {
-        let deleted = self.shard.delete(self.key);
+        let deleted = self.entry.delete();
         keep_first(self.failed, deleted);
     }
 }
@@ -74,7 +74,7 @@ impl Keys<'_> {
             }
         }
         for key in taken {
-            let deleted = self.shard.delete(&key);
+            let deleted = self.shard.entry(&key).and_then(|mut entry| entry.delete());
             keep_first(self.failed, deleted);
         }
     }
@@ -195,8 +195,8 @@ where
             let key = |at: usize| &self.keys[ends[at]..ends[at + 1]];
             ledger.shard.prefetch((0..group.len()).map(key));
             for (at, record) in group.iter().enumerate() {
-                let slot = Slot { shard: &mut ledger.shard, key: key(at), failed: &mut failed };
-                (self.update)(record, slot, &mut self.made);
+                let entry = ledger.shard.entry(key(at))?;
+                (self.update)(record, Slot { entry, failed: &mut failed }, &mut self.made);
             }
         }
         failed.map_or(Ok(()), Err)

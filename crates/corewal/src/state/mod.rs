@@ -6,7 +6,9 @@ mod keyed;
 
 pub(crate) use changes::{Changes, TOGETHER};
 pub use keyed::Keyed;
-pub(crate) use keyed::key_prefix;
+pub(crate) use keyed::{Found, key_prefix};
+
+use crate::error::Result;
 
 /// One change of one core's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,14 @@ pub trait State: Send {
     /// Recovery is about to put up to `keys` keys: a hint to make room.
     fn reserve(&mut self, keys: u64) {
         let _ = keys;
+    }
+
+    /// Gives changes that no log has to `log`, before a commit. Only the built-in
+    /// state has any, of [`Shard::entry`](crate::Shard::entry).
+    #[doc(hidden)]
+    fn log_all(&mut self, log: &mut dyn FnMut(Change<'_>) -> Result<()>) -> Result<()> {
+        let _ = log;
+        Ok(())
     }
 
     /// Makes changes one after the other. Recovery calls it, with some of the

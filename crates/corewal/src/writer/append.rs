@@ -125,6 +125,15 @@ impl<S: Storage> Writer<S> {
         self.push(&Record::Unpark { epoch })
     }
 
+    /// Begins a batch whose changes are appended later: whether that may be done
+    /// at all.
+    #[inline]
+    pub(crate) fn open_batch(&mut self) -> Result<()> {
+        self.check_latch()?;
+        self.batch_open = true;
+        Ok(())
+    }
+
     pub(super) fn between_batches(&self, action: &'static str) -> Result<()> {
         if self.batch_open { Err(Error::OpenBatch { action }) } else { Ok(()) }
     }
@@ -303,6 +312,6 @@ impl<S: Storage> Writer<S> {
 }
 
 #[inline]
-fn within(what: &'static str, len: usize, limit: usize) -> Result<()> {
+pub(crate) fn within(what: &'static str, len: usize, limit: usize) -> Result<()> {
     if len > limit { Err(Error::TooLarge { what, len, limit }) } else { Ok(()) }
 }

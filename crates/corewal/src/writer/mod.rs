@@ -27,6 +27,7 @@ use corewal_format::{
 };
 use corewal_io::{Completion, FileStorage, Storage, StorageIo, Token, WritePath};
 
+pub(crate) use self::append::within;
 use self::building::{Building, Finished};
 use self::files::Files;
 use self::ledger::Ledger;

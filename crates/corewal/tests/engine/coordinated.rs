@@ -30,12 +30,13 @@ fn epoch(store: &mut Store, model: &mut Model, epoch: u64, random: &mut fastrand
         let key = format!("key-{}", random.u8(..60)).into_bytes();
         let core = store.store.route(&key);
         let shard = &mut store.shards[core.index()];
+        let through_entry = random.bool();
         if random.u8(..5) == 0 {
-            shard.delete(&key).unwrap();
+            if through_entry { shard.entry(&key).unwrap().delete() } else { shard.delete(&key) }.unwrap();
             model.remove(&key);
         } else {
-            let value = vec![b'v'; random.usize(1..300)];
-            shard.put(&key, &value).unwrap();
+            let value = vec![random.u8(..); random.usize(1..300)];
+            if through_entry { shard.entry(&key).unwrap().put(&value) } else { shard.put(&key, &value) }.unwrap();
             model.insert(key, value);
         }
     }

@@ -29,6 +29,7 @@ mod coordinated;
 mod crafted;
 mod damage;
 mod found;
+mod entries;
 mod full;
 mod group_commit;
 mod hostile;

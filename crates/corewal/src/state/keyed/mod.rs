@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use self::arena::{Arena, Place};
 pub(crate) use self::order::key_prefix;
 use super::{Change, State};
+use crate::error::Result;
 
 /// Changes whose keys are looked for together, see [`Keyed::touch`].
 const GROUP: usize = 32;
@@ -44,6 +45,8 @@ pub struct Keyed {
     vacant: usize,
     /// Removed keys are remembered, also those that never had a value.
     changes: bool,
+    /// Slots whose last change no log has.
+    unlogged: Vec<u32>,
 }
 
 /// A slot's number, and enough of its key's hash that neither a miss nor the
@@ -62,6 +65,15 @@ struct Slot {
     key_len: u16,
     /// The key was removed; there is no value.
     vacant: bool,
+    /// It is among those that no log has.
+    unlogged: bool,
+}
+
+/// A key that was looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    hash: u32,
+    slot: Option<u32>,
 }
 
 impl Slot {
@@ -100,6 +112,12 @@ impl State for Keyed {
         self.slots.reserve(keys);
     }
 
+    fn log_all(&mut self, log: &mut dyn FnMut(Change<'_>) -> Result<()>) -> Result<()> {
+        let logged = self.log_unlogged(log);
+        self.tidy_vacant();
+        logged
+    }
+
     fn apply_all(&mut self, changes: &[Change<'_>]) {
         for group in changes.chunks(GROUP) {
             let hashes = self.touch(group);
@@ -121,8 +139,8 @@ impl Keyed {
     pub(crate) fn for_each_change<E>(
         &self,
         step: impl FnMut(),
-        mut visit: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        mut visit: impl FnMut(&[u8], Option<&[u8]>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
         debug_assert!(self.changes, "others forget what was removed");
         let mut order: Vec<u32> = (0..self.next_slot()).collect();
         self.sort(&mut order, step);
@@ -133,6 +151,71 @@ impl Keyed {
             for &slot in group {
                 let slot = &self.slots[slot as usize];
                 visit(slot.key(&self.entries), slot.value(&self.entries))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for a key, for what follows to find it at once. Good until another
+    /// key is changed.
+    #[inline]
+    pub(crate) fn look(&self, key: &[u8]) -> Found {
+        let hash = self.hash(key);
+        Found { hash, slot: self.find(hash, key).map(number) }
+    }
+
+    /// The value of a key that was looked for.
+    #[inline]
+    pub(crate) fn value(&self, found: Found) -> Option<&[u8]> {
+        self.slots[found.slot? as usize].value(&self.entries)
+    }
+
+    /// Changes a key, and keeps in mind that no log has it. Gives how many such
+    /// keys there are.
+    #[inline]
+    pub(crate) fn change_unlogged(&mut self, found: &mut Found, key: &[u8], value: Option<&[u8]>) -> usize {
+        let at = match (found.slot, value) {
+            (Some(slot), Some(value)) => {
+                self.set_value(slot as usize, found.hash, key, value);
+                slot as usize
+            }
+            (Some(slot), None) => {
+                self.vacate(slot as usize, found.hash, key);
+                slot as usize
+            }
+            (None, Some(value)) => {
+                found.slot = Some(self.next_slot());
+                self.insert(found.hash, key, value);
+                self.slots.len() - 1
+            }
+            (None, None) => return self.unlogged.len(),
+        };
+        let slot = &mut self.slots[at];
+        if !slot.unlogged {
+            slot.unlogged = true;
+            self.unlogged.push(number(at));
+        }
+        self.unlogged.len()
+    }
+
+    /// Gives the last change of each key that no log has to `log`. Those that it
+    /// could not take stay.
+    fn log_unlogged(&mut self, log: &mut dyn FnMut(Change<'_>) -> Result<()>) -> Result<()> {
+        while !self.unlogged.is_empty() {
+            let from = self.unlogged.len().saturating_sub(GROUP);
+            let mut group = [u32::MAX; GROUP];
+            group[..self.unlogged.len() - from].copy_from_slice(&self.unlogged[from..]);
+            self.load_slots(group);
+            while self.unlogged.len() > from {
+                let at = self.unlogged[self.unlogged.len() - 1] as usize;
+                let slot = &mut self.slots[at];
+                let key = slot.key(&self.entries);
+                log(match slot.value(&self.entries) {
+                    Some(value) => Change::Put { key, value },
+                    None => Change::Delete { key },
+                })?;
+                slot.unlogged = false;
+                self.unlogged.pop();
             }
         }
         Ok(())
@@ -274,21 +357,34 @@ impl Keyed {
         let Some(at) = self.find(hash, key) else {
             return self.insert(hash, key, value);
         };
+        self.set_value(at, hash, key, value);
+    }
+
+    #[inline]
+    fn set_value(&mut self, at: usize, hash: u32, key: &[u8], value: &[u8]) {
         let slot = &mut self.slots[at];
         self.vacant -= usize::from(slot.vacant);
         slot.vacant = false;
         self.set(at, hash, key, value);
     }
 
+    fn vacate(&mut self, at: usize, hash: u32, key: &[u8]) {
+        if !self.slots[at].vacant {
+            self.slots[at].vacant = true;
+            self.vacant += 1;
+            self.set(at, hash, key, b"");
+        }
+    }
+
     fn next_slot(&self) -> u32 {
-        u32::try_from(self.slots.len()).expect("a core's state holds fewer than 2^32 keys")
+        number(self.slots.len())
     }
 
     fn insert(&mut self, hash: u32, key: &[u8], value: &[u8]) {
         let slot = self.next_slot();
         let key_len = u16::try_from(key.len()).expect("the writer and the format limit keys");
         let place = self.entries.add(hash, key, value);
-        self.slots.push(Slot { place, value_len: len_of(value), key_len, vacant: false });
+        self.slots.push(Slot { place, value_len: len_of(value), key_len, vacant: false, unlogged: false });
         self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
         self.tidy();
     }
@@ -314,12 +410,15 @@ impl Keyed {
             }
             None => return,
         };
-        if !self.slots[at].vacant {
-            self.slots[at].vacant = true;
-            self.vacant += 1;
-            self.set(at, hash, key, b"");
-        }
-        if !self.changes && self.vacant > MANY_VACANT && self.vacant > self.slots.len() / 2 {
+        self.vacate(at, hash, key);
+        self.tidy_vacant();
+    }
+
+    /// Gives the slots of removed keys back where they are many, unless others
+    /// go by their numbers.
+    fn tidy_vacant(&mut self) {
+        let needed = self.changes || !self.unlogged.is_empty();
+        if !needed && self.vacant > MANY_VACANT && self.vacant > self.slots.len() / 2 {
             self.compact();
         }
     }
@@ -372,8 +471,7 @@ impl Keyed {
         if self.ordered_until == self.slots.len() {
             return;
         }
-        let oldest = u32::try_from(self.ordered_until).expect("not above the newest");
-        let mut new: Vec<u32> = (oldest..self.next_slot()).collect();
+        let mut new: Vec<u32> = (number(self.ordered_until)..self.next_slot()).collect();
         self.sort(&mut new, || {});
         let (entries, slots) = (&self.entries, &self.slots);
         let merges = !self.ordered.is_empty();
@@ -404,6 +502,10 @@ fn key_of<'a>(change: &Change<'a>) -> &'a [u8] {
         Change::Put { key, .. } | Change::Delete { key } => key,
         Change::Payload(_) => b"",
     }
+}
+
+fn number(slot: usize) -> u32 {
+    u32::try_from(slot).expect("a core's state holds fewer than 2^32 keys")
 }
 
 fn len_of(value: &[u8]) -> u32 {

@@ -1,6 +1,8 @@
 //! A shard: one core's keys and the log beneath them.
 
-use std::collections::VecDeque;
+mod entry;
+mod log;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,13 @@ use std::time::Duration;
 use corewal_format::{CoreId, Epoch, Lsn, Offsets};
 use corewal_io::{FileStorage, Storage};
 
+pub use self::entry::Entry;
+use self::log::Log;
 use crate::checkpoint::Keeper;
 use crate::commit::{Commit, Progress};
 use crate::durable::{DurableLsn, Ticket};
 use crate::epochs::EpochBoard;
 use crate::error::{Error, Result};
-use crate::planted::PlantedBug;
 use crate::recovery::OpenedCore;
 use crate::route::Router;
 use crate::state::{Change, Keyed, State};
@@ -31,15 +34,10 @@ use crate::writer::{Look, Writer};
 /// [`Error::Latched`], and the state in memory may be ahead of the medium:
 /// open the store again.
 pub struct Shard<T: State = Keyed, S: Storage = FileStorage> {
-    writer: Writer<S>,
+    log: Log<S>,
     state: T,
     progress: Progress,
     router: Router,
-    board: Arc<EpochBoard>,
-    keeper: Option<Arc<Keeper<S>>>,
-    /// Ends of epochs that are not durable yet, oldest first.
-    ending: VecDeque<(Epoch, Lsn)>,
-    parked: bool,
     /// What went wrong with a release behind a commit, for the next poll to say.
     unsaid: Option<Error>,
 }
@@ -48,9 +46,9 @@ impl<T: State, S: Storage> fmt::Debug for Shard<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard")
             .field("core", &self.core())
-            .field("epoch", &self.writer.epoch())
-            .field("durable_lsn", &self.writer.durable_lsn())
-            .field("parked", &self.parked)
+            .field("epoch", &self.log.writer.epoch())
+            .field("durable_lsn", &self.log.writer.durable_lsn())
+            .field("parked", &self.log.parked)
             .finish_non_exhaustive()
     }
 }
@@ -63,29 +61,19 @@ impl<T: State, S: Storage> Shard<T, S> {
         keeper: Option<Arc<Keeper<S>>>,
     ) -> Self {
         let OpenedCore { writer, state, progress, .. } = core;
-        Self {
-            writer,
-            state,
-            progress,
-            router,
-            board,
-            keeper,
-            ending: VecDeque::with_capacity(4),
-            parked: false,
-            unsaid: None,
-        }
+        Self { log: Log::new(writer, board, keeper), state, progress, router, unsaid: None }
     }
 
     /// The core.
     #[must_use]
     pub fn core(&self) -> CoreId {
-        self.writer.core()
+        self.log.writer.core()
     }
 
     /// The log beneath, for its positions and counters.
     #[must_use]
     pub fn log(&self) -> &Writer<S> {
-        &self.writer
+        &self.log.writer
     }
 
     /// The state.
@@ -125,7 +113,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         self.owned(key)?;
-        self.append(|writer| writer.put(key, value))?;
+        self.log.append(|writer| writer.put(key, value))?;
         self.state.apply(Change::Put { key, value });
         Ok(())
     }
@@ -137,7 +125,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     #[inline]
     pub fn delete(&mut self, key: &[u8]) -> Result<()> {
         self.owned(key)?;
-        self.append(|writer| writer.delete(key))?;
+        self.log.append(|writer| writer.delete(key))?;
         self.state.apply(Change::Delete { key });
         Ok(())
     }
@@ -148,7 +136,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// As [`Shard::put`].
     #[inline]
     pub fn payload(&mut self, bytes: &[u8]) -> Result<()> {
-        self.append(|writer| writer.payload(bytes))?;
+        self.log.append(|writer| writer.payload(bytes))?;
         self.state.apply(Change::Payload(bytes));
         Ok(())
     }
@@ -166,7 +154,8 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// tells. What else goes wrong behind a commit that is appended,
     /// [`Shard::poll`] says.
     pub fn commit(&mut self, commit: &Commit) -> Result<Lsn> {
-        let end = self.append(|writer| writer.append_commit(commit))?;
+        self.log_all()?;
+        let end = self.log.append(|writer| writer.append_commit(commit))?;
         let mut body = Vec::new();
         self.progress.apply(commit.encode_into(&mut body)?);
         // The commit stands. An epoch that could not be ended is ended by the
@@ -176,8 +165,8 @@ impl<T: State, S: Storage> Shard<T, S> {
         {
             return Err(error);
         }
-        self.writer.group_commit(Look::Away)?;
-        self.report_ended();
+        self.log.writer.group_commit(Look::Away)?;
+        self.log.report_ended();
         match self.release() {
             Err(error) if error.is_latched() => return Err(error),
             // What a release says it says once.
@@ -187,17 +176,30 @@ impl<T: State, S: Storage> Shard<T, S> {
         Ok(end)
     }
 
+    /// Logs the changes that were made through entries.
+    fn log_all(&mut self) -> Result<()> {
+        let Self { state, log, .. } = self;
+        state.log_all(&mut |change| {
+            log.append(|writer| match change {
+                Change::Put { key, value } => writer.put(key, value),
+                Change::Delete { key } => writer.delete(key),
+                Change::Payload(bytes) => writer.payload(bytes),
+            })?;
+            Ok(())
+        })
+    }
+
     /// The ticket of a commit that returned `lsn`: to ask, to block another
     /// thread or to await until it is durable.
     #[must_use]
     pub fn ticket(&self, lsn: Lsn) -> Ticket {
-        self.writer.ticket(lsn)
+        self.log.writer.ticket(lsn)
     }
 
     /// How far the log is durable, for other threads and for futures.
     #[must_use]
     pub fn durable(&self) -> DurableLsn {
-        self.writer.durable()
+        self.log.writer.durable()
     }
 
     /// Notes that a checkpoint outside the log, which the user calls `id`,
@@ -207,7 +209,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// [`Error::OpenBatch`] within a batch, [`Error::Parked`], [`Error::Io`] and
     /// [`Error::OutOfSpace`] as [`Shard::put`]: nothing is appended. [`Error::Latched`].
     pub fn checkpoint_mark(&mut self, id: u64) -> Result<Lsn> {
-        self.append(|writer| writer.checkpoint_mark(id))
+        self.log.append(|writer| writer.checkpoint_mark(id))
     }
 
     /// Ends `epoch` here, and every earlier one that has not ended, and starts
@@ -223,18 +225,18 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// ended, [`Error::Parked`], [`Error::Io`] and [`Error::OutOfSpace`] as
     /// [`Shard::put`]: the epoch does not end here. [`Error::Latched`].
     pub fn end_epoch(&mut self, epoch: Epoch) -> Result<()> {
-        self.board.used(epoch);
-        let complete = self.board.complete();
-        self.append(|writer| writer.barrier(epoch, complete))?;
-        self.ending.push_back((epoch, self.writer.appended_lsn()));
-        self.writer.request_sync()?;
-        self.report_ended();
+        self.log.board.used(epoch);
+        let complete = self.log.board.complete();
+        self.log.append(|writer| writer.barrier(epoch, complete))?;
+        self.log.ending.push_back((epoch, self.log.writer.appended_lsn()));
+        self.log.writer.request_sync()?;
+        self.log.report_ended();
         Ok(())
     }
 
     fn end_announced(&mut self) -> Result<()> {
-        let announced = self.board.announced();
-        if announced >= self.writer.epoch() && !self.writer.batch_open() && !self.parked {
+        let announced = self.log.board.announced();
+        if announced >= self.log.writer.epoch() && !self.log.writer.batch_open() && !self.log.parked {
             self.end_epoch(announced)?;
         }
         Ok(())
@@ -256,9 +258,9 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// nothing is lost, and calling again tries again.
     pub fn poll(&mut self) -> Result<Lsn> {
         let ended = self.end_announced();
-        let durable = self.writer.poll();
+        let durable = self.log.writer.poll();
         // What is durable is so, whatever else failed.
-        self.report_ended();
+        self.log.report_ended();
         let durable = durable?;
         ended?;
         self.release_or_say()?;
@@ -271,7 +273,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// that will be announced, and of completions that will come: for these,
     /// see [`Shard::event_fd`].
     pub fn next_deadline(&mut self) -> Option<Duration> {
-        self.writer.next_deadline()
+        self.log.writer.next_deadline()
     }
 
     /// A descriptor that becomes readable when [`Shard::poll`] has something to
@@ -311,7 +313,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// [`Error::Io`] if the operating system gives none.
     #[cfg(unix)]
     pub fn event_fd(&mut self) -> Result<Option<std::os::fd::OwnedFd>> {
-        self.writer.event_fd()
+        self.log.writer.event_fd()
     }
 
     /// Hands everything appended so far to the operating system, without making
@@ -321,7 +323,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// # Errors
     /// [`Error::Latched`].
     pub fn submit(&mut self) -> Result<()> {
-        self.writer.submit()
+        self.log.writer.submit()
     }
 
     /// Asks for everything appended so far to become durable, without waiting
@@ -330,7 +332,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// # Errors
     /// [`Error::Latched`].
     pub fn request_sync(&mut self) -> Result<()> {
-        self.writer.request_sync()
+        self.log.writer.request_sync()
     }
 
     /// Makes everything appended so far durable and waits for it; ends the
@@ -343,26 +345,11 @@ impl<T: State, S: Storage> Shard<T, S> {
     pub fn sync(&mut self) -> Result<Lsn> {
         // Want of a segment keeps nothing that is appended from being durable.
         let before = self.end_announced().and_then(|()| self.release_or_say());
-        let durable = self.writer.sync()?;
-        self.report_ended();
+        let durable = self.log.writer.sync()?;
+        self.log.report_ended();
         before?;
         self.release_or_say()?;
         Ok(durable)
-    }
-
-    fn report_ended(&mut self) {
-        let mut durable = self.writer.durable_lsn();
-        if self.writer.planted().has(PlantedBug::EpochReportedEarly) {
-            durable = self.writer.appended_lsn();
-        }
-        let mut any = false;
-        while let Some((epoch, _)) = self.ending.pop_front_if(|(_, end)| *end <= durable) {
-            self.board.ended(self.writer.core(), epoch);
-            any = true;
-        }
-        if let (true, Some(keeper)) = (any, &self.keeper) {
-            keeper.ended();
-        }
     }
 
     /// As [`Shard::release`], after what is left to say of an earlier one.
@@ -374,11 +361,11 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// Releases what the checkpoints cover, a step further each time.
     fn release(&mut self) -> Result<()> {
         // Behind the record that it is parked nothing may follow.
-        if self.parked {
+        if self.log.parked {
             return Ok(());
         }
-        let floor = self.board.floor(self.writer.core());
-        self.writer.release_step(floor)
+        let floor = self.log.board.floor(self.log.writer.core());
+        self.log.writer.release_step(floor)
     }
 
     /// Parks the shard, durably: epochs do not wait for it until
@@ -389,14 +376,14 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// [`Error::OpenBatch`] within a batch, [`Error::Io`] and [`Error::OutOfSpace`]
     /// as [`Shard::put`]: the shard is not parked. [`Error::Latched`]: epochs wait for it.
     pub fn park(&mut self) -> Result<()> {
-        if !self.parked {
-            self.append(Writer::park)?;
+        if !self.log.parked {
+            self.log.append(Writer::park)?;
             // Nothing may follow the record, or recovery would not wait for it.
-            self.parked = true;
+            self.log.parked = true;
         }
-        self.writer.sync()?;
-        self.report_ended();
-        self.board.parked(self.core());
+        self.log.writer.sync()?;
+        self.log.report_ended();
+        self.log.board.parked(self.core());
         Ok(())
     }
 
@@ -408,25 +395,25 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// [`Error::Latched`]. After one the shard
     /// stays parked, and yet epochs wait for it until another call succeeds.
     pub fn unpark(&mut self) -> Result<()> {
-        if !self.parked {
+        if !self.log.parked {
             return Ok(());
         }
         let core = self.core();
-        let from = self.writer.epoch();
+        let from = self.log.writer.epoch();
         // In this order: first the board stops vouching for epochs to come, and
         // only then is it decided from which epoch on this core takes part. An
         // epoch that gets its number in between waits for this core.
-        self.board.resumed(core);
-        let first = self.board.highest().next().max(from);
-        self.append_parked(|writer| writer.unpark(first))?;
+        self.log.board.resumed(core);
+        let first = self.log.board.highest().next().max(from);
+        self.log.append_parked(|writer| writer.unpark(first))?;
         // Whether the record is on the medium is not known until this returns,
         // so until then epochs wait for this core, and nothing follows it.
-        self.writer.sync()?;
-        self.parked = false;
+        self.log.writer.sync()?;
+        self.log.parked = false;
         // What it was parked for counts as ended; nothing does if that is none:
         // an epoch before may be one that a rollback took back.
         if from < first {
-            self.board.ended(core, Epoch(first.0 - 1));
+            self.log.board.ended(core, Epoch(first.0 - 1));
         }
         Ok(())
     }
@@ -434,7 +421,7 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// Whether the shard is parked.
     #[must_use]
     pub fn is_parked(&self) -> bool {
-        self.parked
+        self.log.parked
     }
 
     /// Makes everything durable and ends the log in order, so that the next
@@ -444,81 +431,16 @@ impl<T: State, S: Storage> Shard<T, S> {
     /// # Errors
     /// As [`Writer::close`]; within a batch, commit before closing.
     pub fn close(mut self) -> Result<()> {
-        self.writer.sync()?;
-        self.report_ended();
-        let complete = self.board.complete();
-        self.writer.close(complete)
+        self.log.writer.sync()?;
+        self.log.report_ended();
+        let complete = self.log.board.complete();
+        self.log.writer.close(complete)
     }
 
     #[inline]
     fn owned(&self, key: &[u8]) -> Result<()> {
         let owner = self.router.route(key);
-        if owner == self.writer.core() { Ok(()) } else { Err(Error::WrongCore { core: self.writer.core(), owner }) }
-    }
-
-    /// Appends, waiting for a buffer or a segment as often as it takes.
-    #[inline]
-    fn append(&mut self, append: impl Fn(&mut Writer<S>) -> Result<Lsn>) -> Result<Lsn> {
-        if self.parked {
-            return Err(Error::Parked);
-        }
-        self.append_parked(append)
-    }
-
-    #[inline]
-    fn append_parked(&mut self, append: impl Fn(&mut Writer<S>) -> Result<Lsn>) -> Result<Lsn> {
-        let mut tried = false;
-        loop {
-            match append(&mut self.writer) {
-                Err(error) if error.is_full() => self.make_room()?,
-                // Once: what is freed may not be enough, or not be ours. Where
-                // nothing is, others may have freed some since it was tried.
-                Err(error) if error.is_out_of_space() && !tried => {
-                    tried = true;
-                    self.free_space()?;
-                }
-                Ok(lsn) => {
-                    // What is full is on its way while the next frame fills. A
-                    // failure is the next call's: this record is appended.
-                    let _ = self.writer.submit_full();
-                    return Ok(lsn);
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// Frees what a checkpoint covers, one that is made for it if it can be.
-    /// Waits for the disk.
-    #[cold]
-    fn free_space(&mut self) -> Result<()> {
-        // Behind the record that it is parked nothing may follow.
-        if self.parked || self.release_now()? {
-            return Ok(());
-        }
-        if let Some(keeper) = &self.keeper {
-            keeper.relieve();
-            self.release_now()?;
-        }
-        Ok(())
-    }
-
-    /// Whether there was anything to release.
-    fn release_now(&mut self) -> Result<bool> {
-        let floor = self.board.floor(self.writer.core());
-        match self.writer.release_now(floor) {
-            // No room for the record of it.
-            Err(error) if error.is_out_of_space() => Ok(false),
-            other => other,
-        }
-    }
-
-    #[cold]
-    fn make_room(&mut self) -> Result<()> {
-        self.writer.submit()?;
-        self.writer.wait()?;
-        self.report_ended();
-        Ok(())
+        if owner == self.log.writer.core() { Ok(()) } else { Err(Error::WrongCore { core: self.log.writer.core(), owner }) }
     }
 }
 
@@ -535,6 +457,40 @@ impl<S: Storage> Shard<Keyed, S> {
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.state.get(key)
+    }
+
+    /// Looks for a key, to get its value and change it. What is changed so is
+    /// logged by the next commit, and of each key only the last change; sooner,
+    /// once very many keys wait for it. Worth it where the same keys change
+    /// again and again within a batch: counts, sums, windows.
+    ///
+    /// ```
+    /// use corewal::{Commit, Options};
+    ///
+    /// # fn main() -> corewal::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Options::new().cores(1).open(dir.path())?;
+    /// let shard = &mut opened.shards[0];
+    /// let before = shard.log().sequence();
+    /// for word in ["to", "be", "or", "not", "to", "be"] {
+    ///     let mut count = shard.entry(word.as_bytes())?;
+    ///     let now = count.get().map_or(0, |value| value[0]) + 1;
+    ///     count.put(&[now])?;
+    /// }
+    /// shard.commit(&Commit::new())?;
+    /// assert_eq!(shard.get(b"be"), Some(&[2][..]));
+    /// // Four words and the commit.
+    /// assert_eq!(shard.log().sequence().0 - before.0, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::WrongCore`] if another core owns the key, [`Error::TooLarge`].
+    #[inline]
+    pub fn entry<'s>(&'s mut self, key: &'s [u8]) -> Result<Entry<'s, S>> {
+        self.owned(key)?;
+        Entry::new(self, key)
     }
 
     /// The keys that begin with `prefix`, in byte order, with their values.

@@ -1,0 +1,165 @@
+//! Entries: what is changed through them is logged by the commit, of each key
+//! the last change. (Crashes at any step: `coordinated`, which uses them too.)
+
+use std::collections::BTreeMap;
+
+use corewal::io::{CrashKind, Fault, FaultKind, OperationKind, SimOptions, SimStorage};
+use corewal::{Budget, Checkpoints, Commit, Epoch, Error, Keyed, LogId, Opened, Options, Recover};
+
+type Store = Opened<Keyed, SimStorage>;
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn options() -> Options {
+    let small = Options::new().cores(1).buffers(4).buffer_bytes(4096).segment_bytes(65_536);
+    small.log_id(LogId([3; 16])).checkpoints(Checkpoints::manual()).recover(Recover::Latest).single_threaded()
+}
+
+fn open(options: Options, disk: &SimStorage) -> Store {
+    options.open_on(disk.clone(), "/db", |_| Keyed::default()).unwrap()
+}
+
+fn state(store: &Store) -> Model {
+    store.shards[0].state().iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+}
+
+fn put(store: &mut Store, key: &[u8], value: &[u8]) -> corewal::Result<()> {
+    store.shards[0].entry(key)?.put(value)
+}
+
+#[test]
+fn mixed_with_puts_and_deletes_the_last_change_counts() {
+    for seed in 0..40 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let disk = SimStorage::default();
+        let mut store = open(options(), &disk);
+        let (mut model, mut committed) = (Model::new(), Model::new());
+        for number in 0..400_u64 {
+            let shard = &mut store.shards[0];
+            let key = format!("key-{}", random.u8(..40)).into_bytes();
+            let value = vec![random.u8(..); random.usize(..200)];
+            match random.u8(..12) {
+                0 => {
+                    shard.commit(&Commit::new().offset_u64("in", number)).unwrap();
+                    committed = model.clone();
+                }
+                1 => shard.delete(&key).map(|()| drop(model.remove(&key))).unwrap(),
+                2 | 3 => shard.put(&key, &value).map(|()| drop(model.insert(key, value))).unwrap(),
+                4 => {
+                    // More than once, with one look.
+                    let mut entry = shard.entry(&key).unwrap();
+                    entry.delete().unwrap();
+                    assert_eq!(entry.get(), None);
+                    entry.put(&value).unwrap();
+                    entry.put(b"").unwrap();
+                    assert_eq!(entry.get(), Some(&b""[..]));
+                    model.insert(key, Vec::new());
+                }
+                5..=7 => shard.entry(&key).unwrap().delete().map(|()| drop(model.remove(&key))).unwrap(),
+                _ => {
+                    let mut entry = shard.entry(&key).unwrap();
+                    assert_eq!(entry.get(), model.get(&key).map(Vec::as_slice));
+                    entry.put(&value).unwrap();
+                    assert_eq!(entry.get(), Some(value.as_slice()));
+                    model.insert(key, value);
+                }
+            }
+            assert_eq!(state(&store), model, "seed {seed}, {number}");
+        }
+        store.shards[0].sync().unwrap();
+        drop(store);
+        let crashed = disk.snapshot().crash(CrashKind::Power, seed);
+        assert_eq!(state(&open(options(), &crashed)), committed, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_key_is_logged_once_a_commit_and_an_open_batch_ends_no_epoch() {
+    let disk = SimStorage::default();
+    let mut store = open(options(), &disk);
+    let before = store.shards[0].log().sequence().0;
+    for number in 0..1000_u64 {
+        put(&mut store, &[b'k', (number % 10) as u8], &number.to_le_bytes()).unwrap();
+    }
+    let shard = &mut store.shards[0];
+    shard.entry(b"not there").unwrap().delete().unwrap();
+    assert_eq!(shard.log().sequence().0, before);
+    assert!(shard.log().batch_open());
+    assert!(matches!(shard.end_epoch(Epoch(1)), Err(Error::OpenBatch { .. })));
+    shard.commit(&Commit::new()).unwrap();
+    assert_eq!(shard.log().sequence().0, before + 11);
+    shard.end_epoch(Epoch(1)).unwrap();
+    // What was logged is not logged again.
+    shard.commit(&Commit::new()).unwrap();
+    assert_eq!(shard.log().sequence().0, before + 13);
+}
+
+#[test]
+fn very_many_keys_do_not_wait_for_the_commit() {
+    let disk = SimStorage::default();
+    let mut store = open(options().segment_bytes(8 << 20), &disk);
+    let before = store.shards[0].log().sequence().0;
+    let keys = 40_000_u64;
+    for number in 0..keys {
+        put(&mut store, &number.to_le_bytes(), b"value").unwrap();
+    }
+    let logged = store.shards[0].log().sequence().0 - before;
+    assert!((keys / 2..keys).contains(&logged), "{logged}");
+    store.shards[0].commit(&Commit::new()).unwrap();
+    assert_eq!(store.shards[0].log().sequence().0, before + keys + 1);
+    store.shards[0].sync().unwrap();
+    drop(store);
+    assert_eq!(state(&open(options(), &disk)).len() as u64, keys);
+}
+
+#[test]
+fn a_commit_that_finds_no_space_logs_the_rest_later() {
+    const HARD: u64 = 1 << 20;
+    let disk = SimStorage::new(SimOptions { capacity_bytes: Some(HARD), ..SimOptions::default() });
+    let limited = || options().budget(Budget::bytes(HARD));
+    let mut store = open(limited(), &disk);
+    let mut failed = 0;
+    for round in 0..60_u8 {
+        for key in 0..60_u8 {
+            put(&mut store, &[b'k', key], &[round; 1000]).unwrap();
+        }
+        let mut tries = 0;
+        while let Err(error) = store.shards[0].commit(&Commit::new()) {
+            assert!(error.is_out_of_space(), "{error}");
+            (failed, tries) = (failed + 1, tries + 1);
+            assert!(tries < 3, "a checkpoint has freed the log of the rounds before");
+            // An epoch that has ended can be folded; this batch is in none.
+            store.store.checkpoint().unwrap();
+        }
+        let epoch = store.store.announce_epoch();
+        store.shards[0].sync().unwrap();
+        store.shards[0].sync().unwrap();
+        assert_eq!(store.store.complete_epoch(), epoch);
+        let expected: Model = (0..60).map(|key| (vec![b'k', key], vec![round; 1000])).collect();
+        assert_eq!(state(&store), expected);
+    }
+    let expected = state(&store);
+    drop(store);
+    assert_eq!(state(&open(limited(), &disk)), expected);
+    println!("{failed} commits found no space");
+}
+
+#[test]
+fn what_may_not_be_changed_is_not() {
+    let disk = SimStorage::default();
+    let mut store = open(options(), &disk);
+    put(&mut store, b"key", b"value").unwrap();
+    store.shards[0].commit(&Commit::new()).unwrap();
+    let long = vec![0; 70_000];
+    assert!(matches!(put(&mut store, &long, b""), Err(Error::TooLarge { what: "the key", .. })));
+    store.shards[0].park().unwrap();
+    assert!(matches!(put(&mut store, b"key", b"other"), Err(Error::Parked)));
+    store.shards[0].unpark().unwrap();
+    disk.inject(Fault { on: OperationKind::Write, skip: 0, kind: FaultKind::Error(5), sticky: true });
+    put(&mut store, b"key", b"other").unwrap();
+    store.shards[0].commit(&Commit::new()).unwrap();
+    assert!(store.shards[0].sync().unwrap_err().is_latched());
+    assert!(matches!(put(&mut store, b"key", b"third"), Err(Error::Latched { .. })));
+    assert!(matches!(store.shards[0].entry(b"key").unwrap().delete(), Err(Error::Latched { .. })));
+    assert_eq!(store.shards[0].get(b"key"), Some(&b"other"[..]));
+    assert!(!store.shards[0].log().batch_open());
+}
