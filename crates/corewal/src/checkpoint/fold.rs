@@ -105,12 +105,7 @@ pub(crate) fn fold<S: Storage>(
     Ok((runs, to))
 }
 
-fn write<S: Storage>(
-    context: &Context<'_, S>,
-    log: LogIdentity,
-    batch: &Keyed,
-    progress: &Progress,
-) -> Result<RunRef> {
+fn write<S: Storage>(context: &Context<'_, S>, log: LogIdentity, batch: &Keyed, progress: &Progress) -> Result<RunRef> {
     let mut writer = RunWriter::create(&context.layout, log, context.next_run(), context.stamp)?;
     let mut courtesy = Courtesy::default();
     batch.for_each_change(|| courtesy.step(), |key, value| writer.add(key, value))?;

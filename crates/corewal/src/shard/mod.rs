@@ -440,7 +440,11 @@ impl<T: State, S: Storage> Shard<T, S> {
     #[inline]
     fn owned(&self, key: &[u8]) -> Result<()> {
         let owner = self.router.route(key);
-        if owner == self.log.writer.core() { Ok(()) } else { Err(Error::WrongCore { core: self.log.writer.core(), owner }) }
+        if owner == self.log.writer.core() {
+            Ok(())
+        } else {
+            Err(Error::WrongCore { core: self.log.writer.core(), owner })
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use corewal::{Checkpoints, Options};
 use corewal_timely::{DurableSink as _, DurableSource as _, DurableState as _, Files, Job, execute};
 
-use crate::events::Event;
+use crate::events::{COMPLETE, Event};
 use crate::run::{ROW_EACH, Ran, Run, row};
 
 pub(crate) fn run(run: &Run) -> Ran {
@@ -38,5 +38,6 @@ pub(crate) fn run(run: &Run) -> Ran {
         });
     })
     .expect("the job comes to its end");
-    Ran::since(&began)
+    let complete = COMPLETE.lock().expect("nobody panics with it").expect("all is complete");
+    Ran::since(&began, complete)
 }

@@ -1,8 +1,8 @@
 //! What durability costs: the same count by key in Timely, with and without it;
 //! and how soon a job that was killed goes on.
 //!
-//! 1. Events with keys of 16 bytes, drawn from `COREWAL_KEYS` (default a
-//!    million), are exchanged by key and counted; each thousandth update of a
+//! 1. Events with keys of 16 bytes, drawn from `COREWAL_KEYS` (a list, default
+//!    `1000000,10000`), are exchanged by key and counted; each thousandth update of a
 //!    worker makes a row of output; an epoch each 100 ms. With `durable_source`,
 //!    `durable_update` and `durable_sink`; and without: the same source, the
 //!    same exchange, a hash map, and files that are not synced. In turns,

@@ -28,6 +28,13 @@ impl Shape {
     }
 }
 
+/// What is counted.
+#[derive(Clone, Copy)]
+struct Input {
+    keys: u64,
+    json: bool,
+}
+
 /// How one run went.
 #[derive(Clone, Copy)]
 struct Speed {
@@ -37,7 +44,7 @@ struct Speed {
     epochs: f64,
 }
 
-fn measure(parent: &Path, program: Program, shape: Shape, events: u64, epoch_micros: u64, json: bool) -> Speed {
+fn measure(parent: &Path, program: Program, shape: Shape, events: u64, epoch_micros: u64, input: Input) -> Speed {
     let events = events / shape.all() * shape.all();
     let dir = parent.join("run");
     std::fs::create_dir(&dir).expect("a directory");
@@ -47,9 +54,9 @@ fn measure(parent: &Path, program: Program, shape: Shape, events: u64, epoch_mic
         events: Events {
             partitions: shape.all(),
             events,
-            keys: number("COREWAL_KEYS", 1_000_000),
+            keys: input.keys,
             order: Order::Drawn,
-            json,
+            json: input.json,
             ticks: false,
         },
         epoch_micros,
@@ -78,7 +85,7 @@ fn output(dir: &Path) -> (u64, u64) {
 }
 
 /// The number of events that plain Timely handles in the time that is wanted.
-fn calibrate(dir: &Path, shape: Shape, quick: bool, json: bool) -> u64 {
+fn calibrate(dir: &Path, shape: Shape, quick: bool, input: Input) -> u64 {
     if quick {
         return number("COREWAL_EVENTS", 20_000);
     }
@@ -87,7 +94,7 @@ fn calibrate(dir: &Path, shape: Shape, quick: bool, json: bool) -> u64 {
         return given;
     }
     // The first run warms up: the second counts.
-    let speeds = [(); 2].map(|()| measure(dir, Program::Plain, shape, 4_000_000, 100_000, json).speed);
+    let speeds = [(); 2].map(|()| measure(dir, Program::Plain, shape, 4_000_000, 100_000, input).speed);
     (speeds[1] * number("COREWAL_SECONDS", 5) as f64) as u64
 }
 
@@ -101,11 +108,16 @@ pub(crate) fn overhead(quick: bool) {
     let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 3 });
     let dir = directory();
     println!("an epoch each 100 ms; M events/s, medians of {pairs} runs of each, in turns (lowest to highest)");
-    println!("{:<30} {:>10}  {:>22} {:>22}  overhead", "", "events", "plain", "durable");
-    let sources = numbers("COREWAL_JSON", &[0, 1]);
-    for (shape, json) in sources.iter().flat_map(|&json| shapes.iter().map(move |&shape| (shape, json != 0))) {
-        let events = calibrate(dir.path(), shape, quick, json);
-        let run = |program| measure(dir.path(), program, shape, events, 100_000, json).speed / 1e6;
+    println!("{:<42} {:>10}  {:>22} {:>22}  overhead", "", "events", "plain", "durable");
+    let mut cells = Vec::new();
+    for keys in numbers("COREWAL_KEYS", &[1_000_000, 10_000]) {
+        for json in numbers("COREWAL_JSON", &[0, 1]) {
+            cells.extend(shapes.iter().map(|&shape| (shape, Input { keys, json: json != 0 })));
+        }
+    }
+    for (shape, input) in cells {
+        let events = calibrate(dir.path(), shape, quick, input);
+        let run = |program| measure(dir.path(), program, shape, events, 100_000, input).speed / 1e6;
         run(Program::Durable);
         let (mut plain, mut durable) = (Vec::new(), Vec::new());
         for _ in 0..pairs {
@@ -114,8 +126,8 @@ pub(crate) fn overhead(quick: bool) {
         }
         let overhead = 1.0 - median(durable.clone()) / median(plain.clone());
         println!(
-            "{:<30} {events:>10}  {:>22} {:>22}  {:>6.1} %",
-            format!("{}{}", shape.name(), if json { ", JSON" } else { "" }),
+            "{:<42} {events:>10}  {:>22} {:>22}  {:>6.1} %",
+            format!("{}, {} keys{}", shape.name(), input.keys, if input.json { ", JSON" } else { "" }),
             spread(&plain),
             spread(&durable),
             overhead * 100.0
@@ -134,12 +146,13 @@ pub(crate) fn epochs(quick: bool) {
     let shape = Shape { processes: 1, workers: 2 };
     let dir = directory();
     let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 3 });
-    let events = calibrate(dir.path(), shape, quick, false);
+    let input = Input { keys: numbers("COREWAL_KEYS", &[1_000_000])[0], json: false };
+    let events = calibrate(dir.path(), shape, quick, input);
     println!("{}, {events} events, durable; medians of {pairs}", shape.name());
     println!("{:<24} {:>12} {:>24}", "an epoch each", "M events/s", "epochs/s with output");
     for millis in numbers("COREWAL_EPOCHS", &[1, 10, 1_000]) {
         let runs: Vec<_> =
-            (0..pairs).map(|_| measure(dir.path(), Program::Durable, shape, events, millis * 1_000, false)).collect();
+            (0..pairs).map(|_| measure(dir.path(), Program::Durable, shape, events, millis * 1_000, input)).collect();
         println!(
             "{:<24} {:>12.2} {:>24.1}",
             format!("{millis} ms"),

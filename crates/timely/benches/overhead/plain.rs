@@ -38,7 +38,7 @@ pub(crate) fn run(run: &Run) -> Ran {
     for result in guards.expect("starts").join() {
         result.expect("comes to its end");
     }
-    Ran::since(&began)
+    Ran::since(&began, Instant::now())
 }
 
 /// Events, with epochs by the clock.

@@ -72,7 +72,8 @@ pub(crate) fn row(event: &Event, count: u64) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Ran {
     /// From when the dataflow was made until everything was done: with
-    /// durability, complete and published.
+    /// durability, until all is complete. Closing the stores, for which a last
+    /// checkpoint is made, comes after.
     pub(crate) took: Duration,
 }
 
@@ -83,8 +84,8 @@ impl Ran {
         (Arc::clone(&clock), clock)
     }
 
-    pub(crate) fn since(began: &OnceLock<Instant>) -> Self {
-        Self { took: began.get().expect("a worker has started").elapsed() }
+    pub(crate) fn since(began: &OnceLock<Instant>, end: Instant) -> Self {
+        Self { took: end - *began.get().expect("a worker has started") }
     }
 }
 

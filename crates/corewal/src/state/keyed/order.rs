@@ -70,7 +70,7 @@ mod tests {
             let mut slots: Vec<_> = (0..u32::try_from(keys.len()).unwrap()).collect();
             sort(&mut slots, |slot| &keys[slot as usize], || {});
             let sorted: Vec<_> = slots.iter().map(|&slot| keys[slot as usize].clone()).collect();
-            let mut expected = keys.clone();
+            let mut expected = keys;
             expected.sort();
             prop_assert_eq!(sorted, expected);
         }
