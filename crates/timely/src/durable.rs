@@ -1,18 +1,17 @@
 //! What the durable operators of a worker are given.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use corewal::Router;
-
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, first_epoch};
 use crate::output::Staging;
+use crate::places::{Place, remove_litter};
 
 /// A worker's part of a job: durable operators take it, each dataflow of the
 /// worker may have some. Cheap to clone.
@@ -36,11 +35,12 @@ pub(crate) struct Facts {
     /// What was complete when this start took over.
     pub(crate) recovered: u64,
     pub(crate) index: usize,
-    pub(crate) processes: u16,
-    pub(crate) workers: u16,
+    pub(crate) place: Place,
     pub(crate) epoch_every: Duration,
-    /// Where the processes' stores are.
-    pub(crate) stores: PathBuf,
+    /// Where this process's store is, and perhaps those of others.
+    pub(crate) stores_dir: PathBuf,
+    /// The stores of this start.
+    pub(crate) stores: Vec<String>,
     pub(crate) staging: Staging,
     /// Workers of this process that have made their dataflows.
     pub(crate) built: Arc<AtomicUsize>,
@@ -109,15 +109,20 @@ impl Durable {
     }
 
     pub(crate) fn peers(&self) -> usize {
-        usize::from(self.shared.facts.processes) * usize::from(self.shared.facts.workers)
+        let Place { processes, workers, .. } = self.shared.facts.place;
+        usize::from(processes) * usize::from(workers)
     }
 
     pub(crate) fn epoch_every(&self) -> Duration {
         self.shared.facts.epoch_every
     }
 
-    pub(crate) fn stores(&self) -> &Path {
-        &self.shared.facts.stores
+    /// Removes the stores that this start has no use for.
+    pub(crate) fn remove_litter(&self) {
+        let Facts { stores_dir, stores, staging, .. } = &self.shared.facts;
+        if staging.rank == 0 {
+            remove_litter(stores_dir, stores);
+        }
     }
 
     pub(crate) fn staging(&self) -> &Staging {
@@ -132,12 +137,12 @@ impl Durable {
 
     /// Whether all workers of this process have.
     pub(crate) fn all_have_built(&self) -> bool {
-        self.shared.facts.built.load(Ordering::Acquire) == usize::from(self.shared.facts.workers)
+        self.shared.facts.built.load(Ordering::Acquire) == usize::from(self.shared.facts.place.workers)
     }
 
     /// Whether this is the first worker of its process.
     pub(crate) fn leads(&self) -> bool {
-        self.index().is_multiple_of(usize::from(self.shared.facts.workers))
+        self.index().is_multiple_of(usize::from(self.shared.facts.place.workers))
     }
 
     pub(crate) fn first_epoch(&self) -> u64 {
@@ -151,9 +156,7 @@ impl Durable {
 
     /// The worker that owns a key.
     pub(crate) fn worker_of(&self, key: &[u8]) -> u64 {
-        let Facts { processes, workers, .. } = self.shared.facts;
-        let (process, core) = Router::new(workers).route_among(processes, key);
-        u64::from(process) * u64::from(workers) + u64::from(core.0)
+        self.shared.facts.place.worker_of(key)
     }
 
     pub(crate) fn ledger(&self) -> RefMut<'_, Ledger> {

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use corewal::{Checkpoints, Options, Shard, Store};
 use serde::{Deserialize, Serialize};
+use timely::ExchangeData;
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::{AllocatorBuilder, Config as Communication, Hooks};
 use timely::dataflow::operators::vec::{Broadcast as _, Input as _};
-use timely::dataflow::operators::{Exchange as _, Inspect as _, Probe as _};
+use timely::dataflow::operators::{Inspect as _, Probe as _};
 use timely::worker::Worker;
 
 use crate::connect::{Hello, connect};
@@ -30,6 +31,8 @@ use crate::output::Staging;
 use crate::places::{self, Place};
 use crate::record::{self, Record, Records};
 use crate::shelf::{Directory, Shelf};
+use crate::spread::spread;
+use crate::survey::{Plan, Report, StatePlan};
 use crate::watch::watch;
 use crate::wire::Wire;
 
@@ -273,7 +276,7 @@ enum Word {
 }
 
 /// What a worker comes to: without an error of its own if others stopped it.
-type Run<T> = std::result::Result<T, Option<Error>>;
+pub(crate) type Run<T> = std::result::Result<T, Option<Error>>;
 
 /// What the workers of a process share.
 struct Process {
@@ -332,19 +335,24 @@ impl Process {
             Word::Stop(detail) => return Err(Some(Error::Elsewhere { detail })),
         };
         self.attempt.store(record.attempt, Ordering::Relaxed);
-        let part = self.open(index, &record)?;
-        let stores = self.gather_names(worker, &part.name)?;
+        let plan = self.survey(worker, index, &record)?;
+        let mut part = self.open(index, &record, &plan)?;
+        if let StatePlan::Spread { reads } = &plan.state {
+            (part.shard, part.offsets) = self.spread(worker, &record, part.shard, reads)?;
+        }
+        let named = self.leads(index).then(|| (self.place.process, part.name.clone()));
+        let stores: Vec<_> = self.share(worker, named)?.into_values().collect();
         let ledger = Ledger::new(part.store, part.shard, part.offsets, record.attempt, record.complete);
         let facts = Facts {
             job: self.job.name.clone(),
             attempt: record.attempt,
             recovered: record.complete,
             index,
-            processes: self.place.processes,
-            workers: self.place.workers,
+            place: self.place,
             epoch_every: self.job.epoch_every,
-            stores: self.job.stores(),
-            staging: self.staging(&record),
+            stores_dir: self.job.stores(),
+            stores: stores.clone(),
+            staging: self.staging(&record).shared(plan.rank, plan.sharers),
             built: Arc::clone(&self.built),
         };
         let durable = Durable::new(ledger, facts, Arc::clone(&self.stop));
@@ -365,6 +373,9 @@ impl Process {
         let ledger = durable.take_ledger().expect("nobody else takes it");
         let complete = ledger.complete();
         ledger.close()?;
+        if durable.leads() {
+            durable.remove_litter();
+        }
         Ok(Finished { attempt, recovered, complete })
     }
 
@@ -406,35 +417,75 @@ impl Process {
         Ok(word.map_err(|error| Error::Worker { detail: format!("the first worker said {text}: {error}") })?)
     }
 
-    /// The names of all processes' stores, for the first worker to record.
-    fn gather_names(&self, worker: &mut Worker, name: &str) -> Run<Vec<String>> {
+    /// Has those who know something tell all workers: it is known by process.
+    fn share<T: ExchangeData + Clone>(&self, worker: &mut Worker, own: Option<(u16, T)>) -> Run<BTreeMap<u16, T>> {
         let heard = Rc::new(RefCell::new(BTreeMap::new()));
         let ear = Rc::clone(&heard);
         let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {
-            let (input, names) = scope.new_input();
-            let names = names.exchange(|_| 0).inspect(move |(process, name): &(u16, String)| {
-                ear.borrow_mut().insert(*process, name.clone());
+            let (input, told) = scope.new_input();
+            let told = told.broadcast().inspect(move |(process, what): &(u16, T)| {
+                ear.borrow_mut().insert(*process, what.clone());
             });
-            (input, names.probe().0)
+            (input, told.probe().0)
         });
-        input.send((self.place.process, name.to_owned()));
+        own.into_iter().for_each(|own| input.send(own));
         input.close();
         self.step(worker, || probe.done())?;
-        Ok(heard.take().into_values().collect())
+        Ok(heard.take())
+    }
+
+    /// Whether a worker is the first of this process.
+    fn leads(&self, index: usize) -> bool {
+        index.is_multiple_of(usize::from(self.place.workers))
+    }
+
+    /// Finds out who has which part of the state, and what this process is to do.
+    fn survey(&self, worker: &mut Worker, index: usize, record: &Record) -> Run<Plan> {
+        let (stores, staging, process) = (self.job.stores(), self.staging(record), self.place.process);
+        let leads = self.leads(index);
+        if leads {
+            fs::create_dir_all(&stores).map_err(Error::io("create", &stores))?;
+            sync_dir(&self.job.dir)?;
+            staging.create()?;
+        }
+        // By now each has made what others are to see.
+        self.share(worker, leads.then_some((process, ())))?;
+        let report = || Report { process, shared_with: staging.seen(), stores: places::present(&stores, record) };
+        let reports = self.share(worker, leads.then(|| (process, report())))?;
+        let reports: Vec<_> = reports.into_values().collect();
+        Ok(Plan::of(self.place, record, &reports).map_err(|error| match error {
+            Error::Missing { dir } => Error::Missing { dir: stores.join(dir) },
+            other => other,
+        })?)
+    }
+
+    /// Takes part in spreading the state of all stores, of which the first worker
+    /// of this process reads some.
+    fn spread(
+        &self,
+        worker: &mut Worker,
+        record: &Record,
+        shard: Shard,
+        reads: &[usize],
+    ) -> Run<(Shard, BTreeMap<String, Vec<u8>>)> {
+        let stores = self.job.stores();
+        let reads = if self.leads(worker.index()) { reads } else { &[] };
+        let reads = reads.iter().map(|&store| places::read(&stores, self.place, record, store, self.job.take_over));
+        spread(worker, self.place, shard, reads, |worker, until| self.step(worker, until))
     }
 
     /// The worker's part of the process's state, which the first of its workers
     /// opens.
-    fn open(&self, index: usize, record: &Record) -> Run<Part> {
+    fn open(&self, index: usize, record: &Record, plan: &Plan) -> Run<Part> {
         let local = index % usize::from(self.place.workers);
         let locked = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if local == 0 {
             let Job { options, take_over, .. } = &self.job;
             let stores = self.job.stores();
-            fs::create_dir_all(&stores).map_err(Error::io("create", &stores))?;
-            sync_dir(&self.job.dir)?;
-            self.staging(record).create()?;
-            let state = places::open(&stores, options, self.place, record, *take_over)?;
+            let state = match plan.state {
+                StatePlan::Own => places::open(&stores, options, self.place, record, *take_over),
+                StatePlan::New | StatePlan::Spread { .. } => places::create(&stores, options, self.place, record),
+            }?;
             let (opened, name, offsets) = (state.opened, state.name, state.offsets);
             let shards = opened.shards.into_iter().map(Some).collect();
             *locked() = Some(Shared { store: opened.store, shards, name, offsets });

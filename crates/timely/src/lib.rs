@@ -41,7 +41,8 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `job`, `connect`, `wire`, `places`, `record`, `shelf` | starting: the processes, what is complete, and where the state is |
+//! | `job`, `connect`, `wire`, `record`, `shelf` | starting: the processes, and what is complete |
+//! | `places`, `survey`, `spread` | where the state is, who has which part of it, and bringing it to others |
 //! | `ledger`, `watch` | epochs of a worker; from durable here to complete everywhere |
 //! | `state`, `events`, `output` | operators: keyed state, sources, sinks |
 //! | `source`, `sink` | what a source and a sink have to be |
@@ -69,7 +70,9 @@ mod record;
 mod shelf;
 mod sink;
 mod source;
+mod spread;
 mod state;
+mod survey;
 mod watch;
 mod wire;
 

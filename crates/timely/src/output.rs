@@ -205,16 +205,36 @@ pub(crate) struct Staging {
     dir: PathBuf,
     attempt: u64,
     place: Place,
+    /// Which of the processes that have the same directory this is, and how many
+    /// they are.
+    pub(crate) rank: u16,
+    sharers: u16,
 }
 
 impl Staging {
+    /// That of a process which has its directory for itself, as far as it knows.
     pub(crate) fn new(dir: PathBuf, attempt: u64, place: Place) -> Self {
-        Self { dir, attempt, place }
+        Self { dir, attempt, place, rank: 0, sharers: 1 }
+    }
+
+    /// The same, where it is known who shares the directory.
+    pub(crate) fn shared(self, rank: u16, sharers: u16) -> Self {
+        Self { rank, sharers, ..self }
     }
 
     /// Where this start of this process does.
     fn own(&self) -> PathBuf {
-        self.dir.join(attempt_name(self.attempt)).join(self.place.process.to_string())
+        self.of(self.place.process)
+    }
+
+    fn of(&self, process: u16) -> PathBuf {
+        self.dir.join(attempt_name(self.attempt)).join(process.to_string())
+    }
+
+    /// The processes of this start that stage in the same directory, once all
+    /// have made theirs.
+    pub(crate) fn seen(&self) -> Vec<u16> {
+        (0..self.place.processes).filter(|&process| self.of(process).is_dir()).collect()
     }
 
     /// Makes the directory in which this process stages.
@@ -224,8 +244,8 @@ impl Staging {
         own.ancestors().skip(1).take(3).try_for_each(sync_dir)
     }
 
-    /// The directories of earlier starts' processes whose heir this one is: of
-    /// those with its number, and of those that are no more.
+    /// The directories of earlier starts' processes whose heir this one is: those
+    /// who share a directory divide what was staged there.
     fn inherited(&self) -> Result<Vec<PathBuf>> {
         let mut inherited = Vec::new();
         for attempt in list(&self.dir)? {
@@ -236,7 +256,7 @@ impl Staging {
             for process in list(&attempt)? {
                 let number =
                     process.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u16>().ok());
-                if number.is_some_and(|number| number % self.place.processes == self.place.process) {
+                if number.is_some_and(|number| number % self.sharers == self.rank) {
                     inherited.push(process);
                 }
             }

@@ -1,6 +1,5 @@
-//! Where the state of a job is: a store for each process, taken as it is, or
-//! made anew of all of them where the job has another number of processes or
-//! workers than before.
+//! Where the state of a job is: a store for each process, which is taken as it
+//! is, or read by one of those who have it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,14 +9,11 @@ use std::time::{Duration, Instant};
 
 use corewal::format::name;
 use corewal::io::{FileStorage, Storage as _};
-use corewal::{Commit, CoreView, Epoch, Keyed, Opened, Options, Reader, Recover, Router, Shard};
+use corewal::{CoreView, Epoch, Keyed, Opened, Options, Reader, Recover, Router};
 
 use crate::durable_dir::sync_dir;
 use crate::error::{Error, Result};
 use crate::record::Record;
-
-/// Changes that are made between two commits where a store is made anew.
-const BATCH: usize = 4096;
 
 /// A process that was killed keeps its locks until its memory is given back,
 /// which takes a moment where it had much.
@@ -35,12 +31,20 @@ pub(crate) struct Place {
     pub(crate) workers: u16,
 }
 
-/// A process's part of the state.
+impl Place {
+    /// The worker, of all processes, that owns a key.
+    pub(crate) fn worker_of(self, key: &[u8]) -> u64 {
+        let (process, core) = Router::new(self.workers).route_among(self.processes, key);
+        u64::from(process) * u64::from(self.workers) + u64::from(core.0)
+    }
+}
+
+/// A process's part of the state, or what is to become it.
 pub(crate) struct State {
     pub(crate) opened: Opened,
     /// The store's name in the record.
     pub(crate) name: String,
-    /// Where sources go on, as the whole job knows it.
+    /// Where sources go on, as this store knows it.
     pub(crate) offsets: BTreeMap<String, Vec<u8>>,
 }
 
@@ -49,18 +53,24 @@ fn new_name(attempt: u64, process: u16) -> String {
     format!("start-{attempt:06}-process-{process:04}")
 }
 
-/// Opens the state of a process at the epoch that is complete, or makes it.
-/// `record` is that of this start.
+/// The stores of the record that are in a directory, by their place in it.
+pub(crate) fn present(dir: &Path, record: &Record) -> Vec<usize> {
+    let there = |(index, name): (usize, &String)| dir.join(name).is_dir().then_some(index);
+    record.stores.iter().enumerate().filter_map(there).collect()
+}
+
+/// Makes the store of a process, with nothing in it. `record` is that of this
+/// start.
+pub(crate) fn create(dir: &Path, options: &Options, place: Place, record: &Record) -> Result<State> {
+    let name = new_name(record.attempt, place.process);
+    let opened = options.clone().cores(place.workers).coordinated(Epoch(0)).open(dir.join(&name))?;
+    Ok(State { opened, name, offsets: BTreeMap::new() })
+}
+
+/// Opens the store of a process at the epoch that is complete.
 pub(crate) fn open(dir: &Path, options: &Options, place: Place, record: &Record, take_over: bool) -> Result<State> {
     let name = new_name(record.attempt, place.process);
     let new = dir.join(&name);
-    if record.stores.is_empty() {
-        let opened = create(&new, options, place)?;
-        return Ok(State { opened, name, offsets: BTreeMap::new() });
-    }
-    if record.stores.len() != usize::from(place.processes) || record.workers != place.workers {
-        return gather(dir, options, place, record, name, take_over);
-    }
     let old = &record.stores[usize::from(place.process)];
     let here = dir.join(old);
     if !take_over {
@@ -92,80 +102,37 @@ fn taken(opened: Opened, name: String) -> State {
     State { opened, name, offsets }
 }
 
-fn create(dir: &Path, options: &Options, place: Place) -> Result<Opened> {
-    Ok(options.clone().cores(place.workers).coordinated(Epoch(0)).open(dir)?)
-}
-
-/// Makes a process's part of all the stores there are.
-fn gather(
+/// Reads a store of the record as of the epoch that is complete.
+pub(crate) fn read(
     dir: &Path,
-    options: &Options,
     place: Place,
     record: &Record,
-    name: String,
+    index: usize,
     take_over: bool,
-) -> Result<State> {
-    let mut opened = create(&dir.join(&name), options, place)?;
-    let mut offsets: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let aside = dir.join(format!("{name}-copy"));
-    for old in &record.stores {
-        let mut old = dir.join(old);
-        if !take_over {
-            wait_until_free(&old)?;
-        }
-        if is_locked(&old) {
-            copy(&old, &aside)?;
-            old.clone_from(&aside);
-        }
-        let reader = match Reader::open(&old) {
-            Err(corewal::Error::NotAStore { path, .. }) => return Err(Error::Missing { dir: path }),
-            reader => reader?.until(Epoch(record.complete)),
-        };
-        if reader.complete_epoch() != Epoch(record.complete) {
-            let detail =
-                format!("it holds what is complete up to epoch {}, not {}", reader.complete_epoch(), record.complete);
-            return Err(Error::Record { path: old, detail });
-        }
-        let views = reader.replay(Recover::CompleteEpoch, |_| Keyed::default())?;
-        for (name, value) in views.iter().flat_map(|view| &view.offsets) {
-            let known = offsets.entry(name.clone()).or_insert_with(|| value.clone());
-            // A partition that has moved before: the one who reads it is ahead.
-            if number(value) > number(known) {
-                known.clone_from(value);
-            }
-        }
-        std::thread::scope(|scope| {
-            let fill = |shard| scope.spawn(|| fill(shard, &views, place));
-            let cores: Vec<_> = opened.shards.iter_mut().map(fill).collect();
-            cores.into_iter().try_for_each(|core| core.join().expect("filling does not panic"))
-        })?;
+) -> Result<Vec<CoreView<Keyed>>> {
+    let mut store = dir.join(&record.stores[index]);
+    let aside = dir.join(format!("{}-copy", new_name(record.attempt, place.process)));
+    if !take_over {
+        wait_until_free(&store)?;
     }
-    if aside.exists() {
+    if is_locked(&store) {
+        copy(&store, &aside)?;
+        store.clone_from(&aside);
+    }
+    let reader = match Reader::open(&store) {
+        Err(corewal::Error::NotAStore { path, .. }) => return Err(Error::Missing { dir: path }),
+        reader => reader?.until(Epoch(record.complete)),
+    };
+    if reader.complete_epoch() != Epoch(record.complete) {
+        let detail =
+            format!("it holds what is complete up to epoch {}, not {}", reader.complete_epoch(), record.complete);
+        return Err(Error::Record { path: store, detail });
+    }
+    let views = reader.replay(Recover::CompleteEpoch, |_| Keyed::default())?;
+    if store == aside {
         fs::remove_dir_all(&aside).map_err(Error::io("remove", &aside))?;
     }
-    Ok(State { opened, name, offsets })
-}
-
-fn number(value: &[u8]) -> i64 {
-    value.try_into().map_or(i64::MIN, i64::from_le_bytes)
-}
-
-/// Puts what a shard owns of some state.
-fn fill(shard: &mut Shard, views: &[CoreView<Keyed>], place: Place) -> Result<()> {
-    let router = Router::new(place.workers);
-    let mine = (place.process, shard.core());
-    let mut count = 0;
-    for (key, value) in views.iter().flat_map(|view| view.state.iter()) {
-        if router.route_among(place.processes, key) == mine {
-            shard.put(key, value)?;
-            count += 1;
-            if count % BATCH == 0 {
-                shard.commit(&Commit::new())?;
-            }
-        }
-    }
-    shard.commit(&Commit::new())?;
-    Ok(())
+    Ok(views)
 }
 
 /// Copies the files of a store.

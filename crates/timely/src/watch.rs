@@ -16,7 +16,6 @@ use timely::worker::Worker;
 use crate::durable::Durable;
 use crate::error::{Error, Result};
 use crate::ledger::{NEVER, last_epoch};
-use crate::places::remove_litter;
 use crate::record::{Record, Records};
 
 /// Where nothing becomes complete, how often it is looked whether others have
@@ -41,6 +40,7 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
             durable.ledger().set_watcher(scope.activator_for(info.address));
             let mut held = Some(capability);
             let mut inherits = of_worker.leads();
+            let mut littered = of_worker.leads();
             activator.activate();
             move |_: &mut Output<'_>| {
                 of_worker.run(|ledger| {
@@ -54,6 +54,11 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
                         // has to be gone before an epoch with a higher number is.
                         inherits = false;
                         of_worker.staging().remove_inherited()?;
+                    }
+                    if littered && ledger.complete() >= first_epoch {
+                        // From now on no start takes the state from anywhere else.
+                        littered = false;
+                        of_worker.remove_litter();
                     }
                     if ledger.is_done() && !inherits {
                         held = None;
@@ -111,7 +116,6 @@ impl Recorder {
     fn start(mut records: Records, mut record: Record, durable: &Durable) -> Self {
         let last = last_epoch(durable.attempt());
         let stop = durable.stop();
-        let mut litter = Some(durable.stores().to_owned());
         let (wanted, asked) = channel::<u64>();
         let (answer, written) = channel();
         let recorded = record.complete;
@@ -132,10 +136,6 @@ impl Recorder {
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
                 let failed = result.is_err();
-                // From now on no start takes the state from anywhere else.
-                if let (false, Some(dir)) = (failed, litter.take()) {
-                    remove_litter(&dir, &record.stores);
-                }
                 if answer.send(result).is_err() || failed {
                     return;
                 }

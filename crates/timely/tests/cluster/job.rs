@@ -38,7 +38,13 @@ pub(crate) fn process_if_told() {
 }
 
 fn run(dir: PathBuf, partitions: usize, take_over: bool, config: Config) -> Result<(), Error> {
-    let job = Job::new(dir.join("job"), "events").epoch_every(Duration::from_millis(20)).take_over(take_over);
+    let job = Job::new(std::env::var("COREWAL_TIMELY_JOB").unwrap(), "events");
+    let job = job.epoch_every(Duration::from_millis(20)).take_over(take_over);
+    #[cfg(feature = "archive")]
+    let job = match std::env::var("COREWAL_TIMELY_BUCKET") {
+        Ok(bucket) => job.records_at(bucket),
+        Err(_) => job,
+    };
     #[cfg(feature = "nats")]
     if let Ok(url) = std::env::var("COREWAL_TIMELY_BROKER") {
         use corewal_timely::nats::{Broker, JetStream, JetStreamSink, Message};

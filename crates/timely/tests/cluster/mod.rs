@@ -27,19 +27,62 @@ pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     workload: Workload,
     broker: Option<String>,
+    /// Each process has a directory of its own.
+    apart: bool,
 }
 
 impl Cluster {
     pub(crate) fn new(workload: Workload) -> Self {
         let dir = tempfile::tempdir().unwrap();
         workload.write(&dir.path().join("input"));
-        Self { dir, workload, broker: None }
+        Self { dir, workload, broker: None, apart: false }
     }
 
     /// With events from the broker at a URL, and output to it.
     #[cfg(feature = "nats")]
     pub(crate) fn on_broker(workload: Workload, url: String) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), workload, broker: Some(url) }
+        Self { dir: tempfile::tempdir().unwrap(), workload, broker: Some(url), apart: false }
+    }
+
+    /// With a directory for each process, and the records in object storage.
+    #[cfg(feature = "archive")]
+    pub(crate) fn apart(workload: Workload) -> Self {
+        Self { apart: true, ..Self::new(workload) }
+    }
+
+    /// Brings what is in one process's directory to another's.
+    #[cfg(feature = "archive")]
+    pub(crate) fn bring(&self, from: u16, to: u16) {
+        let (from, to) = (self.job_of(from), self.job_of(to));
+        let copied = Command::new("cp").arg("-a").arg(from.join(".")).arg(&to).status().unwrap();
+        assert!(copied.success());
+        fs::remove_dir_all(from).unwrap();
+    }
+
+    /// Two processes have their directories interchanged.
+    #[cfg(feature = "archive")]
+    pub(crate) fn swap(&self, one: u16, other: u16) {
+        let aside = self.path("aside");
+        for (from, to) in
+            [(self.job_of(one), aside.clone()), (self.job_of(other), self.job_of(one)), (aside, self.job_of(other))]
+        {
+            fs::rename(from, to).unwrap();
+        }
+    }
+
+    /// The job's directory, as a process has it.
+    fn job_of(&self, process: u16) -> PathBuf {
+        self.path(&if self.apart { format!("job-{process}") } else { "job".into() })
+    }
+
+    /// The directories of all its processes.
+    fn jobs(&self) -> Vec<PathBuf> {
+        let jobs = (0..8).map(|process| self.job_of(process)).filter(|job| job.is_dir());
+        jobs.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn records(&self) -> PathBuf {
+        self.path(if self.apart { "bucket/jobs/events" } else { "job/records" })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -63,7 +106,7 @@ impl Cluster {
 
     /// `others` gives the addresses at which all but the first see the processes.
     fn start_over(&mut self, shape: Shape, take_over: bool, others: impl FnOnce(&[String]) -> Vec<String>) -> Running {
-        let before = complete(&self.path("job"));
+        let before = complete(&self.records());
         // Free now, and nobody else asks for just these in a moment.
         let listeners: Vec<_> = (0..shape.0).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
@@ -73,6 +116,8 @@ impl Cluster {
             let child = Command::new(std::env::current_exe().unwrap())
                 .args(["process", "--exact", "--nocapture"])
                 .env("COREWAL_TIMELY_DIR", self.dir.path())
+                .env("COREWAL_TIMELY_JOB", self.job_of(process))
+                .envs(self.apart.then(|| ("COREWAL_TIMELY_BUCKET", self.path("bucket"))))
                 .env("COREWAL_TIMELY_PROCESS", process.to_string())
                 .env("COREWAL_TIMELY_WORKERS", shape.1.to_string())
                 .env("COREWAL_TIMELY_ADDRESSES", if process == 0 { &addresses } else { &seen }.join(","))
@@ -84,7 +129,7 @@ impl Cluster {
                 .spawn();
             Process(child.unwrap())
         };
-        Running { processes: (0..shape.0).map(start).collect(), job: self.path("job"), before }
+        Running { processes: (0..shape.0).map(start).collect(), records: self.records(), before }
     }
 
     /// The state and the output, held against what has to come out.
@@ -94,23 +139,33 @@ impl Cluster {
     }
 
     pub(crate) fn assert_state(&self) {
-        let job = self.path("job");
-        let stores = newest(&job).unwrap()["stores"].clone();
-        self.workload.assert_state(&job, serde_json::from_value(stores).unwrap());
+        let store = |name: String| {
+            let there = self.jobs().into_iter().map(|job| job.join("stores").join(&name)).find(|store| store.is_dir());
+            there.unwrap_or_else(|| panic!("{name} is nowhere"))
+        };
+        self.workload.assert_state(self.stores().into_iter().map(store).collect());
+    }
+
+    /// The names of the stores that hold its state.
+    fn stores(&self) -> Vec<String> {
+        serde_json::from_value(newest(&self.records()).unwrap()["stores"].clone()).unwrap()
     }
 
     /// Nothing is left of stores that came to nothing or have moved.
     pub(crate) fn assert_no_litter(&self) {
-        let count = |name: &str| fs::read_dir(self.path("job").join(name)).unwrap().count();
-        let stores = newest(&self.path("job")).unwrap()["stores"].as_array().unwrap().len();
-        assert_eq!((count("stores"), count("staged")), (stores, 1));
+        let jobs = self.jobs();
+        let count = |name: &str| jobs.iter().map(|job| fs::read_dir(job.join(name)).unwrap().count()).sum::<usize>();
+        assert_eq!((count("stores"), count("staged")), (self.stores().len(), jobs.len()));
     }
 }
 
 /// A job's newest record.
-fn newest(job: &Path) -> Option<serde_json::Value> {
-    let mut paths: Vec<_> = fs::read_dir(job.join("records")).ok()?.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+fn newest(records: &Path) -> Option<serde_json::Value> {
+    let mut paths: Vec<_> = fs::read_dir(records).ok()?.map(|entry| entry.unwrap().path()).collect();
+    // Numbers; and what is being written has other names.
+    paths.retain(|path| {
+        path.file_stem().is_some_and(|name| name.len() == 20) && !path.to_string_lossy().ends_with("draft")
+    });
     paths.sort();
     // It may be gone already.
     let bytes = paths.iter().rev().find_map(|path| fs::read(path).ok())?;
@@ -118,8 +173,8 @@ fn newest(job: &Path) -> Option<serde_json::Value> {
 }
 
 /// What it says is complete.
-fn complete(job: &Path) -> u64 {
-    newest(job).map_or(0, |record| record["complete"].as_u64().unwrap())
+fn complete(records: &Path) -> u64 {
+    newest(records).map_or(0, |record| record["complete"].as_u64().unwrap())
 }
 
 struct Process(Child);
@@ -158,7 +213,7 @@ impl Process {
 /// The processes of one start.
 pub(crate) struct Running {
     processes: Vec<Process>,
-    job: PathBuf,
+    records: PathBuf,
     /// What was complete when they were started.
     before: u64,
 }
@@ -167,8 +222,8 @@ impl Running {
     /// Waits until epochs of this start are complete.
     pub(crate) fn wait_until_it_goes_on(&mut self) {
         let began = Instant::now();
-        let wanted = complete(&self.job).max(self.before).max(1) + 3;
-        while complete(&self.job) < wanted {
+        let wanted = complete(&self.records).max(self.before).max(1) + 3;
+        while complete(&self.records) < wanted {
             let mut ended = 0;
             for process in &mut self.processes {
                 if let Some(status) = process.0.try_wait().unwrap() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use corewal::{Keyed, Reader, Recover, verify};
 
@@ -82,10 +82,9 @@ impl Workload {
     }
 
     /// The totals are right, and no window is left.
-    pub(crate) fn assert_state(&self, job: &Path, stores: Vec<String>) {
+    pub(crate) fn assert_state(&self, stores: Vec<PathBuf>) {
         let mut found = BTreeMap::new();
         for store in stores {
-            let store = job.join("stores").join(store);
             let looked = verify(&store).unwrap();
             assert_eq!(looked.findings, [], "{}", store.display());
             let reader = Reader::open(&store).unwrap();
