@@ -51,9 +51,34 @@ pub(crate) struct Facts {
 pub(crate) struct Stop {
     stopped: AtomicBool,
     why: Mutex<Option<Error>>,
+    /// It is to end in order.
+    asked: StopHandle,
+}
+
+/// Asks a job to stop; see [`Job::stop_handle`](crate::Job::stop_handle).
+#[derive(Clone, Debug, Default)]
+pub struct StopHandle(Arc<AtomicBool>);
+
+impl StopHandle {
+    /// Has the job stop. Returns at once; so does every call after the first.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Stop {
+    pub(crate) fn new(asked: StopHandle) -> Self {
+        Self { asked, ..Self::default() }
+    }
+
+    pub(crate) fn ask(&self) {
+        self.asked.stop();
+    }
+
     /// The first reason counts.
     pub(crate) fn stop(&self, why: Error) {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
@@ -199,5 +224,10 @@ impl Durable {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.shared.stop.is_stopped()
+    }
+
+    /// Whether nothing more is to be read.
+    pub(crate) fn is_asked_to_stop(&self) -> bool {
+        self.shared.stop.asked.is_asked()
     }
 }

@@ -297,7 +297,9 @@ where
                         });
                     }
                 }
-                if source.readings.iter().all(|reading| reading.state == Read::End) {
+                let ended = source.readings.iter().all(|reading| reading.state == Read::End);
+                // Who is asked to stop reads no more; time has not come to its end.
+                if ended || durable.is_asked_to_stop() {
                     source.mark(ledger, now);
                     capabilities = None;
                     ledger.report(source.part, NEVER, NEVER);

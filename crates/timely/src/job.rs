@@ -23,7 +23,7 @@ use timely::dataflow::operators::{Inspect as _, Probe as _};
 use timely::worker::Worker;
 
 use crate::connect::{Hello, connect};
-use crate::durable::{Durable, Facts, Stop};
+use crate::durable::{Durable, Facts, Stop, StopHandle};
 use crate::durable_dir::sync_dir;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
@@ -52,6 +52,7 @@ pub struct Job {
     take_over: bool,
     patience: Duration,
     options: Options,
+    stop: StopHandle,
     #[cfg(feature = "archive")]
     records_at: Option<String>,
 }
@@ -66,6 +67,8 @@ pub struct Finished {
     pub recovered: u64,
     /// The newest complete epoch.
     pub complete: u64,
+    /// Whether it was stopped by a [`StopHandle`]; else its sources have ended.
+    pub stopped: bool,
 }
 
 impl Job {
@@ -82,6 +85,7 @@ impl Job {
             take_over: false,
             patience: Duration::from_secs(60),
             options,
+            stop: StopHandle::default(),
             #[cfg(feature = "archive")]
             records_at: None,
         }
@@ -124,6 +128,18 @@ impl Job {
         self
     }
 
+    /// What can stop the job while it runs, in order: no source is read any
+    /// further, what was read becomes complete and is published, and
+    /// [`execute`] returns. On all processes, whichever of them was asked. Windows
+    /// that are not over stay as they are: started again, the job goes on. For a
+    /// job whose sources have no end; it can also be killed, and loses nothing.
+    ///
+    /// A job value that was stopped once stops at once when it is executed again.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
     /// How the stores are opened: segments, checkpoints, a budget. The number of
     /// cores is that of the workers. Unless told otherwise a process makes a
     /// checkpoint for each 256 MiB of log.
@@ -152,7 +168,7 @@ impl Job {
 
 /// Runs a job: `build` makes the dataflows on each worker, as the closure of
 /// [`timely::execute()`] does. Returns when they have come to their end, on all
-/// processes, and everything is complete.
+/// processes, or were stopped by a [`StopHandle`], and everything is complete.
 ///
 /// # Errors
 /// [`Error`] says why the job stopped. Then the process should end: the others
@@ -171,7 +187,7 @@ where
         places::wait_until_free(&store)?;
     }
     let start = |detail| Error::Start { detail };
-    let stop = Arc::new(Stop::default());
+    let stop = Arc::new(Stop::new(job.stop_handle()));
     let (builders, connections) = build_communication(&job, config.communication, place, &stop)?;
     let process = Arc::new(Process {
         job,
@@ -376,7 +392,7 @@ impl Process {
         if durable.leads() {
             durable.remove_litter();
         }
-        Ok(Finished { attempt, recovered, complete })
+        Ok(Finished { attempt, recovered, complete, stopped: durable.is_asked_to_stop() })
     }
 
     /// Runs the worker until `until`, or until it has nothing left to do.

@@ -76,7 +76,7 @@ mod survey;
 mod watch;
 mod wire;
 
-pub use durable::Durable;
+pub use durable::{Durable, StopHandle};
 pub use error::{Error, Result};
 pub use events::{DurableSource, Events, Watermarks};
 pub use files::Files;

@@ -11,6 +11,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Probe as _;
 use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::operator::{Operator as _, source};
+use timely::dataflow::operators::vec::Broadcast as _;
 use timely::worker::Worker;
 
 use crate::durable::Durable;
@@ -41,13 +42,18 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
             let mut held = Some(capability);
             let mut inherits = of_worker.leads();
             let mut littered = of_worker.leads();
+            let mut told = !of_worker.leads();
             activator.activate();
-            move |_: &mut Output<'_>| {
+            move |output: &mut Output<'_>| {
                 of_worker.run(|ledger| {
                     // A worker without durable operators ends what all others do.
                     while ledger.advance()? {}
                     let durable = ledger.poll_durable()?;
                     let Some(capability) = &mut held else { return Ok(()) };
+                    if !told && of_worker.is_asked_to_stop() {
+                        told = true;
+                        output.session(capability).give(());
+                    }
                     if inherits && of_worker.all_have_built() {
                         // By now each sink has published what earlier starts left.
                         // Whatever else they staged never became complete, and
@@ -73,11 +79,13 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
                 });
             }
         });
-        let recorded = held.unary_frontier(Pipeline, "complete", move |capability, info| {
+        // Whoever is asked to stop tells all others.
+        let stop = durable.stop();
+        let recorded = held.broadcast().unary_frontier(Pipeline, "complete", move |capability, info| {
             let activator = scope.activator_for(info.address);
             let mut held = first_worker.then_some(capability);
             move |(input, frontier), _: &mut Output<'_>| {
-                input.for_each(|_, _| {});
+                input.for_each(|_, _| stop.ask());
                 let (Some(capability), Some(recorder)) = (&mut held, &mut recorder) else { return };
                 let durable_everywhere = frontier.frontier().first().copied().unwrap_or(NEVER);
                 let recorded = match recorder.record(durable_everywhere) {

@@ -54,6 +54,24 @@ fn whatever_is_killed_the_state_and_the_output_are_those_of_the_oracle() {
 }
 
 #[test]
+fn asked_to_stop_all_end_in_order_and_go_on_later() {
+    let mut cluster = Cluster::new(Workload { records: 150_000, partitions: 4, seed: 15 });
+    let mut rows = 0;
+    for (asked, shape) in [(0, Shape(2, 2)), (1, Shape(2, 2)), (0, Shape(1, 4))] {
+        let mut running = cluster.start(shape, false);
+        running.wait_until_it_goes_on();
+        cluster.stop(running, asked);
+        // All that was complete is published, and nothing is staged.
+        cluster.assert_no_litter();
+        assert!(cluster.rows() >= rows);
+        rows = cluster.rows();
+    }
+    assert!(!cluster.is_done(), "windows that are not over are not put out");
+    cluster.start(Shape(2, 2), false).wait_until_it_ends();
+    cluster.assert_as_the_oracle();
+}
+
+#[test]
 fn who_hangs_while_others_take_over_is_fenced_and_says_so() {
     let mut cluster = Cluster::new(Workload { records: 150_000, partitions: 4, seed: 9 });
     for hangs in [0, 1] {

@@ -1,45 +1,30 @@
 //! The command line.
 
-/// What is to be done.
-pub(crate) struct Arguments {
-    pub(crate) dir: String,
-    pub(crate) out: String,
-    pub(crate) take_over: bool,
-    /// A broker from which flights are read.
-    pub(crate) nats: Option<String>,
-    /// A broker to which the files' flights are published, and nothing else.
-    pub(crate) load: Option<String>,
-    pub(crate) files: Vec<String>,
-    /// Timely's own options.
-    pub(crate) timely: Vec<String>,
-}
+use clap::Parser;
 
-pub(crate) fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments {
-        dir: "flights-data".into(),
-        out: "flights-out".into(),
-        take_over: false,
-        nats: None,
-        load: None,
-        files: Vec::new(),
-        timely: Vec::new(),
-    };
-    let mut given = std::env::args().skip(1);
-    while let Some(argument) = given.next() {
-        let mut value = |what: &str| given.next().ok_or(format!("{argument} takes {what}"));
-        match argument.as_str() {
-            "--dir" => found.dir = value("a directory")?,
-            "--out" => found.out = value("a directory")?,
-            "--take-over" => found.take_over = true,
-            "--nats" => found.nats = Some(value("the URL of a broker")?),
-            "--load" => found.load = Some(value("the URL of a broker")?),
-            "--" => found.timely = given.by_ref().collect(),
-            option if option.starts_with('-') => return Err(format!("there is no option {option}")),
-            file => found.files.push(file.to_owned()),
-        }
-    }
-    if found.files.is_empty() {
-        found.files.push("examples/data/flights.csv".into());
-    }
-    Ok(found)
+/// Counts flights by destination and day, and goes on where it was killed.
+#[derive(Parser)]
+#[command(name = "flights")]
+pub(crate) struct Arguments {
+    /// Where the job's state is
+    #[arg(long, default_value = "flights-data")]
+    pub(crate) dir: String,
+    /// Where the output goes
+    #[arg(long, default_value = "flights-out")]
+    pub(crate) out: String,
+    /// Go on though an earlier start hangs and has its stores open
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Read the flights from a broker, a subject for each file
+    #[arg(long, value_name = "URL")]
+    pub(crate) nats: Option<String>,
+    /// Publish the files' flights to a broker, and nothing else
+    #[arg(long, value_name = "URL", conflicts_with = "nats")]
+    pub(crate) load: Option<String>,
+    /// Tables of flights, a partition each
+    #[arg(value_name = "FILE", default_value = "examples/data/flights.csv")]
+    pub(crate) files: Vec<String>,
+    /// Timely's own: -w WORKERS, -n PROCESSES, -p PROCESS, -h HOSTFILE
+    #[arg(last = true, value_name = "TIMELY OPTIONS")]
+    pub(crate) timely: Vec<String>,
 }

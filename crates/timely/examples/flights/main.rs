@@ -13,8 +13,8 @@
 //! flights --nats nats://127.0.0.1:4222 a.csv b.csv  count them from there
 //! ```
 //!
-//! Kill it, all of it or a part, and start all processes again: it goes on, and
-//! what stands in the output is as if nothing had happened.
+//! Stop it with Ctrl-C, or kill it, all of it or a part, and start all processes
+//! again: it goes on, and what stands in the output is as if nothing had happened.
 
 #![allow(clippy::disallowed_methods, reason = "an example, outside the simulated engine")]
 
@@ -23,9 +23,11 @@ mod arguments;
 mod broker;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use arguments::{Arguments, arguments};
+use arguments::Arguments;
+use clap::Parser as _;
 use corewal_timely::{
     DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Job, Lines, Source, Take, execute,
 };
@@ -62,9 +64,10 @@ fn window(time: i64) -> i64 {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { dir, out, take_over, nats, load, files, timely } = arguments()?;
+    let Arguments { dir, out, take_over, nats, load, files, timely } = Arguments::parse();
     let config = timely::Config::from_args(timely.into_iter())?;
     let job = Job::new(&dir, "flights").take_over(take_over);
+    stop_on_signals(&job)?;
     match (load, nats) {
         (None, None) => count(job, config, Lines::new(files)?.header(true), |line| &line.text, out),
         #[cfg(feature = "nats")]
@@ -74,6 +77,19 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         #[cfg(not(feature = "nats"))]
         _ => Err("brokers are known with the feature `nats` only: cargo run --features nats ...".into()),
     }
+}
+
+/// Ctrl-C and SIGTERM stop the job in order; a second one ends the process, and
+/// loses nothing either.
+fn stop_on_signals(job: &Job) -> Result<(), ctrlc::Error> {
+    let (stop, asked) = (job.stop_handle(), AtomicBool::new(false));
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("flights: stopping, once what was read is complete; again to end at once");
+        stop.stop();
+    })
 }
 
 /// Counts the flights of a source.
@@ -128,7 +144,8 @@ where
             counts.concat(late).durable_sink(durable, "counts", Files::new(&out));
         });
     })?;
-    println!("start {}: complete, see {published}", finished.attempt);
+    let how = if finished.stopped { "stopped, start it again and it goes on" } else { "complete" };
+    println!("start {}: {how}; see {published}", finished.attempt);
     Ok(())
 }
 

@@ -45,6 +45,7 @@ fn run(dir: PathBuf, partitions: usize, take_over: bool, config: Config) -> Resu
         Ok(bucket) => job.records_at(bucket),
         Err(_) => job,
     };
+    stop_when_told(&job);
     #[cfg(feature = "nats")]
     if let Ok(url) = std::env::var("COREWAL_TIMELY_BROKER") {
         use corewal_timely::nats::{Broker, JetStream, JetStreamSink, Message};
@@ -58,6 +59,17 @@ fn run(dir: PathBuf, partitions: usize, take_over: bool, config: Config) -> Resu
     let source = Lines::new(paths).unwrap();
     let output = dir.join("output");
     run_on(job, config, Paced { source, text: |line: Line| line.text }, move || Files::new(&output))
+}
+
+/// Stops the job in order once a file is there.
+fn stop_when_told(job: &Job) {
+    let (stop, told) = (job.stop_handle(), std::env::var("COREWAL_TIMELY_STOP").unwrap());
+    std::thread::spawn(move || {
+        while !std::path::Path::new(&told).exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stop.stop();
+    });
 }
 
 /// The job on a source and a sink.

@@ -117,6 +117,7 @@ impl Cluster {
                 .args(["process", "--exact", "--nocapture"])
                 .env("COREWAL_TIMELY_DIR", self.dir.path())
                 .env("COREWAL_TIMELY_JOB", self.job_of(process))
+                .env("COREWAL_TIMELY_STOP", self.path(&format!("stop-{process}")))
                 .envs(self.apart.then(|| ("COREWAL_TIMELY_BUCKET", self.path("bucket"))))
                 .env("COREWAL_TIMELY_PROCESS", process.to_string())
                 .env("COREWAL_TIMELY_WORKERS", shape.1.to_string())
@@ -132,10 +133,28 @@ impl Cluster {
         Running { processes: (0..shape.0).map(start).collect(), records: self.records(), before }
     }
 
+    /// Asks one process to stop, and waits until all have.
+    pub(crate) fn stop(&self, running: Running, asked: u16) {
+        let told = self.path(&format!("stop-{asked}"));
+        fs::write(&told, b"").unwrap();
+        running.wait_until_it_ends();
+        fs::remove_file(told).unwrap();
+    }
+
     /// The state and the output, held against what has to come out.
     pub(crate) fn assert_as_the_oracle(&self) {
         self.workload.assert_rows(oracle::rows_of(&self.path("output")));
         self.assert_state();
+    }
+
+    /// Rows that are published.
+    pub(crate) fn rows(&self) -> usize {
+        oracle::rows_of(&self.path("output")).len()
+    }
+
+    /// Whether all rows that have to come out are.
+    pub(crate) fn is_done(&self) -> bool {
+        self.rows() == self.workload.rows()
     }
 
     pub(crate) fn assert_state(&self) {

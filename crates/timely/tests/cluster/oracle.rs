@@ -73,6 +73,11 @@ impl Workload {
         (rows, totals)
     }
 
+    /// How many rows have to come out.
+    pub(crate) fn rows(&self) -> usize {
+        self.expected().0.len()
+    }
+
     /// Each row is there, once.
     pub(crate) fn assert_rows(&self, mut rows: Vec<String>) {
         rows.sort();
