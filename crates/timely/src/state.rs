@@ -91,9 +91,11 @@ pub enum Take {
     Stop,
 }
 
+/// Moves nothing where nothing failed: it is called for each update.
+#[inline]
 fn keep_first(failed: &mut Option<corewal::Error>, result: corewal::Result<()>) {
-    if let (None, Err(error)) = (&failed, result) {
-        *failed = Some(error);
+    if let Err(error) = result {
+        failed.get_or_insert(error);
     }
 }
 

@@ -28,8 +28,12 @@ impl<S: Storage> std::fmt::Debug for Entry<'_, S> {
 impl<'s, S: Storage> Entry<'s, S> {
     #[inline]
     pub(super) fn new(shard: &'s mut Shard<Keyed, S>, key: &'s [u8]) -> Result<Self> {
-        within("the key", key.len(), MAX_KEY_LEN)?;
         let found = shard.state.look(key);
+        if !found.is_known() {
+            // What is known was looked at when it was new.
+            within("the key", key.len(), MAX_KEY_LEN)?;
+            shard.owned(key)?;
+        }
         Ok(Self { shard, key, found })
     }
 

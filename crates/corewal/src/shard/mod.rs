@@ -493,7 +493,6 @@ impl<S: Storage> Shard<Keyed, S> {
     /// [`Error::WrongCore`] if another core owns the key, [`Error::TooLarge`].
     #[inline]
     pub fn entry<'s>(&'s mut self, key: &'s [u8]) -> Result<Entry<'s, S>> {
-        self.owned(key)?;
         Entry::new(self, key)
     }
 

@@ -54,6 +54,7 @@ pub(super) struct Wish {
     pub(super) subject: String,
     pub(super) until_end: bool,
     pub(super) ack_wait: Duration,
+    pub(super) skip_deleted: bool,
 }
 
 /// What is handed over.
@@ -253,7 +254,7 @@ impl Reader {
                  it has to have the retention `limits`"
             )));
         }
-        check(&name, &stream.cached_info().state, self.last)?;
+        check(&name, &stream.cached_info().state, self.last, self.wish.skip_deleted)?;
         if self.wish.until_end && self.opening.is_some() {
             let last = stream.raw_message_builder().last_by_subject(&self.wish.subject);
             self.end = found(&name, last.send().await)?;
@@ -399,7 +400,7 @@ pub(super) async fn find_stream(connection: &Connection, broker: &Broker, name: 
 }
 
 /// Whether a stream is still the one that was read up to a position.
-fn check(name: &str, state: &State, position: u64) -> Result<(), Trouble> {
+fn check(name: &str, state: &State, position: u64, skip_deleted: bool) -> Result<(), Trouble> {
     let (first, last) = (state.first_sequence, state.last_sequence);
     if last < position {
         return Err(Trouble::Lasting(format!(
@@ -407,10 +408,10 @@ fn check(name: &str, state: &State, position: u64) -> Result<(), Trouble> {
              it is not the one that was read"
         )));
     }
-    if position > 0 && first > position + 1 {
+    if position > 0 && first > position + 1 && !skip_deleted {
         return Err(Trouble::Lasting(format!(
             "stream {name} begins at sequence {first}, behind {position} where the job goes on: \
-             messages may have been deleted before they were read"
+             messages may have been deleted before they were read; if that may be, have the source skip them"
         )));
     }
     Ok(())

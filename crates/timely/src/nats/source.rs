@@ -50,6 +50,7 @@ pub struct JetStream {
     subjects: Vec<String>,
     until_end: bool,
     ack_wait: Duration,
+    skip_deleted: bool,
 }
 
 impl JetStream {
@@ -57,7 +58,7 @@ impl JetStream {
     /// connected.
     pub fn new(broker: impl Into<Broker>, stream: impl Into<String>) -> Self {
         let (broker, stream) = (broker.into(), stream.into());
-        Self { broker, stream, subjects: Vec::new(), until_end: false, ack_wait: ACK_WAIT }
+        Self { broker, stream, subjects: Vec::new(), until_end: false, ack_wait: ACK_WAIT, skip_deleted: false }
     }
 
     /// The subjects to read, each a partition. They may have wildcards; those
@@ -82,6 +83,17 @@ impl JetStream {
     #[must_use]
     pub fn ack_wait(mut self, ack_wait: Duration) -> Self {
         self.ack_wait = ack_wait;
+        self
+    }
+
+    /// Whether to go on with what the stream has where it begins behind the
+    /// position that the job has reached. Otherwise that is refused, since the
+    /// stream's limits may have deleted messages before they were read. It cannot
+    /// be told from messages of other subjects alone having been deleted, while
+    /// this one was quiet for the last seconds of a run.
+    #[must_use]
+    pub fn skip_deleted(mut self, skip_deleted: bool) -> Self {
+        self.skip_deleted = skip_deleted;
         self
     }
 }
@@ -111,8 +123,8 @@ impl Source for JetStream {
     ///
     /// # Errors
     /// If the broker can't be reached for as long as [`Broker::patience`] says,
-    /// there is no such stream, it ends before `position` or begins behind it,
-    /// or it does not keep what is consumed.
+    /// there is no such stream, it ends before `position` or begins behind it
+    /// (unless [`JetStream::skip_deleted`]), or it does not keep what is consumed.
     fn open(&self, partition: &str, position: u64) -> Result<JetStreamPartition, BoxError> {
         if !self.partitions()?.iter().any(|subject| subject == partition) {
             return Err(format!("{partition} is not one of the subjects that are read").into());
@@ -123,6 +135,7 @@ impl Source for JetStream {
             subject: partition.to_owned(),
             until_end: self.until_end,
             ack_wait: self.ack_wait,
+            skip_deleted: self.skip_deleted,
         };
         let (opening, opened) = sync_channel(1);
         let (acknowledge, acknowledged) = watch::channel(None);

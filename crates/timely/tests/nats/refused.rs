@@ -53,6 +53,11 @@ fn streams_that_are_not_the_one_that_was_read() {
     admin.purge("S", 11);
     source.open("a", 10).unwrap();
     says(&source, "a", 9, &["begins at sequence 11"]);
+    // Told to skip what was deleted, it goes on with what comes.
+    let mut skipping = source.clone().skip_deleted(true).open("a", 9).unwrap();
+    admin.publish(numbered("a", 20..23));
+    assert_eq!(read(&mut skipping, 3).len(), 3);
+    assert_eq!(skipping.position(), 13);
     admin.delete("S");
     admin.create("S", &["a", "b"]);
     says(&source, "a", 10, &["stream S ends at sequence 0, before 10"]);

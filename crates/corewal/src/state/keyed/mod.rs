@@ -19,6 +19,9 @@ use crate::error::Result;
 /// Changes whose keys are looked for together, see [`Keyed::touch`].
 const GROUP: usize = 32;
 
+/// Bytes of entries that are in the caches anyway.
+const CACHED: usize = 256 << 10;
+
 /// Removed keys from which on cleaning up after them is worth it. Tests do so
 /// often.
 const MANY_VACANT: usize = if cfg!(test) { 8 } else { 1024 };
@@ -74,6 +77,14 @@ struct Slot {
 pub(crate) struct Found {
     hash: u32,
     slot: Option<u32>,
+}
+
+impl Found {
+    /// Whether the key has a value, or had one.
+    #[inline]
+    pub(crate) fn is_known(&self) -> bool {
+        self.slot.is_some()
+    }
 }
 
 impl Slot {
@@ -326,8 +337,8 @@ impl Keyed {
 
     /// Loads what the operations on these keys that follow will need from memory:
     /// a hint, and worth it for some tens of keys at once, of a state larger than
-    /// the caches. Otherwise each key waits for memory three times, one after the
-    /// other; so these waits overlap.
+    /// the caches; with a small one it does nothing. Otherwise each key waits for
+    /// memory three times, one after the other; so these waits overlap.
     ///
     /// ```
     /// use corewal::Keyed;
@@ -339,6 +350,9 @@ impl Keyed {
     /// # assert_eq!(values, [None; 3]);
     /// ```
     pub fn prefetch<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) {
+        if self.entries.len() < CACHED {
+            return;
+        }
         loop {
             let (mut hashes, mut count) = ([0; GROUP], 0);
             for (hash, key) in hashes.iter_mut().zip(&mut keys) {
