@@ -8,8 +8,10 @@
 //!    same exchange, a hash map, and files that are not synced. In turns,
 //!    `COREWAL_PAIRS` times (default 3), as many events as plain Timely handles
 //!    in `COREWAL_SECONDS` (default 5); medians. The events are made in memory,
-//!    and then each read from a line of JSON (`COREWAL_JSON`, default `0,1`). For `COREWAL_WORKERS` (a list,
-//!    default `1,2`) and two processes of a worker each.
+//!    and then each read from a line of JSON (`COREWAL_JSON`, default `0,1`). For
+//!    one process of `COREWAL_WORKERS` (a list, default `1,2`) and two processes
+//!    of `COREWAL_PROCESSES` workers each (the same; 0 for none). Until all is
+//!    complete.
 //! 2. The same with durability and epochs of `COREWAL_EPOCHS` milliseconds (a
 //!    list, default `1,10,1000`).
 //! 3. `COREWAL_UPDATES` updates (default 10 million) over as many keys as

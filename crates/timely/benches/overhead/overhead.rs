@@ -102,9 +102,9 @@ pub(crate) fn overhead(quick: bool) {
     let workers = numbers("COREWAL_WORKERS", &[1, 2]);
     let mut shapes: Vec<_> =
         workers.into_iter().map(|workers| Shape { processes: 1, workers: workers as u16 }).collect();
-    if number("COREWAL_PROCESSES", 1) > 0 {
-        shapes.push(Shape { processes: 2, workers: 1 });
-    }
+    let of_two = numbers("COREWAL_PROCESSES", &[1, 2]);
+    shapes.extend(of_two.into_iter().map(|workers| Shape { processes: 2, workers: workers as u16 }));
+    shapes.retain(|shape| shape.workers > 0);
     let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 3 });
     let dir = directory();
     println!("an epoch each 100 ms; M events/s, medians of {pairs} runs of each, in turns (lowest to highest)");
