@@ -146,7 +146,8 @@ impl Keyed {
     }
 
     /// Calls `visit` with each key that was changed, in byte order, and with its
-    /// value; without one if it was removed. `step` is told of each comparison.
+    /// value; without one if it was removed. `step` is told of each step of
+    /// putting them in order.
     pub(crate) fn for_each_change<E>(
         &self,
         step: impl FnMut(),

@@ -17,7 +17,7 @@ struct Item {
 }
 
 /// Puts slots in the order of their keys, which differ. `step` is told of each
-/// comparison.
+/// comparison, and of each key that is looked at.
 ///
 /// Compared are the first bytes that differ between any keys: those of one kind
 /// begin alike, and then each comparison would go to memory.
@@ -25,12 +25,14 @@ pub(super) fn sort<'k>(slots: &mut [u32], key: impl Fn(u32) -> &'k [u8], mut ste
     let Some(first) = slots.first().map(|&slot| key(slot)) else { return };
     let mut common = first.len();
     for &slot in slots.iter() {
+        step();
         let key = key(slot);
         if !key.starts_with(&first[..common]) {
             common = first.iter().zip(key).take_while(|(a, b)| a == b).count();
         }
     }
     let item = |&slot: &u32| {
+        step();
         let key = key(slot);
         Item { prefix: key_prefix(&key[common..]), len: u32::try_from(key.len()).expect("keys are short"), slot }
     };
