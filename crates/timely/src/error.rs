@@ -47,9 +47,9 @@ pub enum Error {
         /// What they are, and the name.
         what: String,
     },
-    /// The state of a process is not there.
+    /// A part of the job's state is with none of its processes.
     Missing {
-        /// The store.
+        /// The store, as this process looked for it.
         dir: PathBuf,
     },
     /// The record of what is complete does not read as one.
@@ -150,7 +150,12 @@ impl fmt::Display for Error {
             }
             Self::SameName { what } => write!(f, "the job has `{what}` twice; give each a name of its own"),
             Self::Missing { dir } => {
-                write!(f, "{} is not there: a part of the job's state is in it", dir.display())
+                write!(
+                    f,
+                    "{} is not there: a part of the job's state is in it; bring it there, or have the process take \
+                     part that has it",
+                    dir.display()
+                )
             }
             Self::Record { path, detail } => write!(f, "{}: {detail}", path.display()),
             Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),

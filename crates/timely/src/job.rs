@@ -94,8 +94,9 @@ impl Job {
     /// Keeps the records of what is complete in object storage instead of the
     /// directory, which then need not be shared: a path, `file://` or
     /// `s3://bucket/prefix`, with what the `AWS_*` variables say. Each process
-    /// has to come back to its own directory, and with it the job to as many
-    /// processes.
+    /// may have a directory of its own then. What they hold of the state has to
+    /// be in the directory of one process or another when the job is started
+    /// again, whatever their numbers.
     #[cfg(feature = "archive")]
     #[must_use]
     pub fn records_at(mut self, url: impl Into<String>) -> Self {
