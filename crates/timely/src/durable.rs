@@ -144,9 +144,17 @@ impl Durable {
 
     /// Removes the stores that this start has no use for.
     pub(crate) fn remove_litter(&self) {
-        let Facts { stores_dir, stores, staging, .. } = &self.shared.facts;
+        let Facts { stores_dir, stores, staging, attempt, .. } = &self.shared.facts;
         if staging.rank == 0 {
-            remove_litter(stores_dir, stores);
+            remove_litter(stores_dir, *attempt, stores);
+        }
+    }
+
+    /// The same on a thread of its own: they may be large.
+    pub(crate) fn remove_litter_beside(&self) {
+        let Facts { stores_dir, stores, staging, attempt, .. } = self.shared.facts.clone();
+        if staging.rank == 0 {
+            std::thread::spawn(move || remove_litter(&stores_dir, attempt, &stores));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where the state of a job is: a store for each process, which is taken as it
 //! is, or read by one of those who have it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -163,19 +163,24 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     sync_dir(to)
 }
 
-/// Removes stores that no record names, of starts that came to nothing or whose
-/// state has moved, unless somebody has them open. They are litter: what can't
-/// be removed stays.
-pub(crate) fn remove_litter(dir: &Path, named: &[String]) {
-    let named: BTreeSet<&str> = named.iter().map(String::as_str).collect();
+/// Removes the stores of a start and of those before it that are not `named`:
+/// of starts that came to nothing, or whose state has moved. Not those that
+/// somebody has open; nor of later starts, who may have taken over from one who
+/// slept until now. They are litter: what can't be removed stays.
+pub(crate) fn remove_litter(dir: &Path, attempt: u64, named: &[String]) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| name.starts_with("start-") && !named.contains(name));
-        if ours && !is_locked(&entry.path()) {
+        let litter = name.to_str().is_some_and(|name| is_litter(name, attempt, named));
+        if litter && !is_locked(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+fn is_litter(name: &str, attempt: u64, named: &[String]) -> bool {
+    let start = name.strip_prefix("start-").and_then(|rest| rest.split('-').next()?.parse::<u64>().ok());
+    start.is_some_and(|start| start <= attempt) && !named.iter().any(|store| store == name)
 }
 
 /// Waits for whoever has a store open, if he is about to end.
@@ -201,4 +206,19 @@ fn is_locked(store: &Path) -> bool {
 /// The store of a process that may be running, if there is one.
 pub(crate) fn of(dir: &Path, record: &Record, process: u16) -> Option<PathBuf> {
     record.stores.get(usize::from(process)).map(|name| dir.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_slept_removes_nothing_of_those_who_took_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = ["start-000002-process-0000", "start-000003-process-0000", "start-000004-process-0000", "mine"];
+        all.iter().for_each(|name| fs::create_dir(dir.path().join(name)).unwrap());
+        remove_litter(dir.path(), 3, &["start-000003-process-0000".to_owned()]);
+        let left = all.map(|name| dir.path().join(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+    }
 }

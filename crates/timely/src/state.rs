@@ -14,8 +14,8 @@ use crate::durable::Durable;
 use crate::events::{Watermark, Watermarks};
 use crate::ledger::{Ledger, NEVER, PartId};
 
-/// The value of one key, to be read and changed. However often it changes in an
-/// epoch, the log has its last value alone.
+/// The value of one key, to be read and changed. It is logged with what it is at
+/// the end of the epoch; before that only where very many keys change.
 #[derive(Debug)]
 pub struct Slot<'a> {
     entry: Entry<'a>,

@@ -64,7 +64,7 @@ pub(crate) fn watch(worker: &mut Worker, durable: &Durable, records: Option<(Rec
                     if littered && ledger.complete() >= first_epoch {
                         // From now on no start takes the state from anywhere else.
                         littered = false;
-                        of_worker.remove_litter();
+                        of_worker.remove_litter_beside();
                     }
                     if ledger.is_done() && !inherits {
                         held = None;
