@@ -67,8 +67,7 @@ pub fn run(run: RunId) -> String {
 /// The run whose file has this name.
 #[must_use]
 pub fn parse_run(name: &str) -> Option<RunId> {
-    let id = RunId(name.strip_suffix(".run")?.parse().ok()?);
-    (run(id) == name).then_some(id)
+    name.strip_suffix(".run").and_then(twenty_digits).map(RunId)
 }
 
 /// Name of a segment's file.
@@ -80,8 +79,7 @@ pub fn segment(segment: SegmentId) -> String {
 /// The segment whose file has this name.
 #[must_use]
 pub fn parse_segment(name: &str) -> Option<SegmentId> {
-    let id = SegmentId(name.strip_suffix(".wal")?.parse().ok()?);
-    (segment(id) == name).then_some(id)
+    name.strip_suffix(".wal").and_then(twenty_digits).map(SegmentId)
 }
 
 /// Name of a file that held a segment, or is to become one, and is none now.
@@ -94,8 +92,12 @@ pub fn spare(number: SegmentId) -> String {
 /// The number of the spare file that has this name.
 #[must_use]
 pub fn parse_spare(name: &str) -> Option<SegmentId> {
-    let number = SegmentId(name.strip_suffix(".spare")?.parse().ok()?);
-    (spare(number) == name).then_some(number)
+    name.strip_suffix(".spare").and_then(twenty_digits).map(SegmentId)
+}
+
+/// A number as it is printed in twenty digits, which is enough for each.
+fn twenty_digits(text: &str) -> Option<u64> {
+    (text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
 /// Name of the directory in which the repair of this number keeps what it

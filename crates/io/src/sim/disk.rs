@@ -1,6 +1,7 @@
 //! The whole simulated disk as a value: cheap to clone, so that it can be kept
 //! as it was at every step.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -111,15 +112,13 @@ impl Disk {
 
     /// What a path leads to.
     pub(super) fn find(&self, path: &Path) -> io::Result<NodeId> {
-        let mut node = ROOT;
-        for name in names(path)? {
+        names(path).try_fold(ROOT, |node, name| {
             if !self.is_directory(node) {
                 return Err(io::ErrorKind::NotADirectory.into());
             }
-            let entry = self.directory(node).cache.get(&name);
-            node = *entry.ok_or(io::ErrorKind::NotFound)?;
-        }
-        Ok(node)
+            let entry = self.directory(node).cache.get(&*name?);
+            Ok(*entry.ok_or(io::ErrorKind::NotFound)?)
+        })
     }
 
     /// The file a path leads to.
@@ -139,17 +138,13 @@ impl Disk {
 
     /// The directory that a path's last name is in, and that name.
     pub(super) fn parent(&self, path: &Path) -> io::Result<(NodeId, String)> {
-        let mut names = names(path)?;
-        let Some(name) = names.pop() else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let parent: PathBuf = names.iter().collect();
-        Ok((self.find_directory(&parent)?, name))
+        let name = names(path).last().ok_or(io::ErrorKind::InvalidInput)??.into_owned();
+        Ok((self.find_directory(path.parent().unwrap_or(path))?, name))
     }
 
     /// As [`Disk::parent`], for a name that must be free.
     pub(super) fn free_name(&self, path: &Path) -> io::Result<(NodeId, String)> {
-        if names(path)?.is_empty() {
+        if names(path).next().is_none() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let (directory, name) = self.parent(path)?;
@@ -272,50 +267,53 @@ impl Disk {
     /// Forgets what nothing leads to any more, now or after a crash; `held`
     /// are the files somebody has open.
     pub(super) fn collect(&mut self, held: &BTreeSet<NodeId>) {
-        let mut live: BTreeSet<NodeId> = held.clone();
-        live.extend(self.in_flight.values().map(InFlight::node));
+        let at = |id: NodeId| usize::try_from(id).expect("a disk of few nodes");
+        let mut live = vec![false; at(self.next_node)];
+        for id in held.iter().copied().chain(self.in_flight.values().map(InFlight::node)) {
+            live[at(id)] = true;
+        }
         let mut open = vec![ROOT];
         while let Some(id) = open.pop() {
-            if live.insert(id) && self.is_directory(id) {
+            if !std::mem::replace(&mut live[at(id)], true) && self.is_directory(id) {
                 open.extend(self.directory(id).referred());
             }
         }
-        self.nodes.retain(|id, _| live.contains(id));
+        self.nodes.retain(|id, _| live[at(*id)]);
         assert!(self.nodes.contains_key(&ROOT));
     }
 
     /// Puts a file on the medium at once, with the directories above it.
     pub(super) fn settle_file(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut names = names(path)?;
-        let Some(name) = names.pop() else {
+        let names: Vec<_> = names(path).collect::<io::Result<_>>()?;
+        let Some((name, above)) = names.split_last() else {
             return Err(io::ErrorKind::IsADirectory.into());
         };
         let mut directory = ROOT;
-        for name in names {
-            directory = match self.directory(directory).cache.get(&name).copied() {
+        for name in above {
+            directory = match self.directory(directory).cache.get(&**name).copied() {
                 Some(node) if self.is_directory(node) => {
-                    self.sync_entry(directory, &name, u64::MAX);
+                    self.sync_entry(directory, name, u64::MAX);
                     node
                 }
                 Some(_) => return Err(io::ErrorKind::NotADirectory.into()),
                 None => {
                     let node = self.add_node(Node::Directory(Arc::default()));
-                    self.directory_mut(directory).settle(&name, Some(node));
+                    self.directory_mut(directory).settle(name, Some(node));
                     node
                 }
             };
         }
         let settled = FileNode::settled(Content::from_bytes(bytes));
-        match self.directory(directory).cache.get(&name).copied() {
+        match self.directory(directory).cache.get(&**name).copied() {
             Some(node) if self.is_directory(node) => return Err(io::ErrorKind::IsADirectory.into()),
             // The same file, so that whoever has it open sees the bytes.
             Some(node) => {
                 *self.file_mut(node) = settled;
-                self.sync_entry(directory, &name, u64::MAX);
+                self.sync_entry(directory, name, u64::MAX);
             }
             None => {
                 let node = self.add_node(Node::File(Arc::new(settled)));
-                self.directory_mut(directory).settle(&name, Some(node));
+                self.directory_mut(directory).settle(name, Some(node));
             }
         }
         Ok(())
@@ -333,18 +331,14 @@ impl Disk {
 
 /// The names a path consists of, from the root on: absolute and relative paths
 /// are the same here.
-pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name.to_string_lossy().into_owned()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            Component::ParentDir => {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the simulated disk has no `..`"));
-            }
+fn names(path: &Path) -> impl Iterator<Item = io::Result<Cow<'_, str>>> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(Ok(name.to_string_lossy())),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        Component::ParentDir => {
+            Some(Err(io::Error::new(io::ErrorKind::InvalidInput, "the simulated disk has no `..`")))
         }
-    }
-    Ok(names)
+    })
 }
 
 #[cfg(test)]
