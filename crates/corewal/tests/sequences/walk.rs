@@ -11,7 +11,7 @@ use corewal::Recover;
 use corewal::io::SimSnapshot;
 use fastrand::Rng;
 
-use crate::engine::{Life, Oracle, Outcome, Session, caught, keep_freed_memory, open};
+use crate::engine::{Life, Oracle, Outcome, Session, caught, open};
 use crate::looker::{Kind, Looker, Plan, Tally};
 use crate::operation::{Operation, sequences};
 use crate::world::{Beginning, World};
@@ -138,7 +138,6 @@ pub(crate) struct Report {
 
 /// Looks at cases until all are done or one breaks a promise.
 pub(crate) fn walk(cases: &[Case], plan: &Plan) -> Report {
-    keep_freed_memory();
     let began = Instant::now();
     let mut worlds: Vec<(World, _)> = Vec::new();
     for case in cases {

@@ -57,7 +57,6 @@ pub(crate) struct Report {
 impl Campaign {
     /// Runs seeds until the states are reached or a promise is broken.
     pub(crate) fn run(&self, profile: impl Fn(u64) -> Profile + Sync) -> Report {
-        keep_freed_memory();
         let began = Instant::now();
         let (next, states, stop) = (AtomicU64::new(self.first), AtomicU64::new(0), AtomicBool::new(false));
         let found = Mutex::new((None::<(u64, String)>, (0, Duration::ZERO), Counts::default()));
@@ -112,13 +111,6 @@ pub(crate) fn caught(run: impl FnOnce() -> Outcome) -> Outcome {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words")))
     })
-}
-
-/// Every open takes large buffers and frees them. glibc gives such memory back
-/// to the kernel and faults it in again each time, until it has seen a block of
-/// nearly 32 MiB freed: then it keeps it, and a state takes a fifth of the time.
-pub(crate) fn keep_freed_memory() {
-    drop(std::hint::black_box(vec![0_u8; 31 << 20]));
 }
 
 /// How many states a run looks at: `COREWAL_CRASH_STATES`, or `default`.
