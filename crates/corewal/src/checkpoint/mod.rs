@@ -309,9 +309,10 @@ impl<S: Storage> Checkpointer<S> {
 
     /// Leaves out the checkpoints that need not be kept.
     fn retire(&self, checkpoints: &mut Vec<Checkpoint>, now: TimestampNs) {
-        let young = |checkpoint: &Checkpoint| {
-            u128::from(now.0.saturating_sub(checkpoint.time.0)) < self.policy.keep_for.as_nanos()
-        };
+        // One from the future is of a clock that was ahead, by years perhaps: it
+        // is kept no longer for that.
+        let young =
+            |checkpoint: &Checkpoint| u128::from(now.0.abs_diff(checkpoint.time.0)) < self.policy.keep_for.as_nanos();
         let surplus = checkpoints.len().saturating_sub(self.policy.keep);
         let retired = checkpoints.iter().take(surplus).take_while(|checkpoint| !young(checkpoint)).count();
         checkpoints.drain(..retired);

@@ -69,7 +69,8 @@ impl Checkpoints {
     }
 
     /// Keeps checkpoints that are younger than `time` beyond those of
-    /// [`Checkpoints::keep`].
+    /// [`Checkpoints::keep`]. (One whose time is as far ahead of the clock was
+    /// made by a clock that was wrong, and is not kept for that.)
     #[must_use]
     pub fn keep_for(mut self, time: Duration) -> Self {
         self.keep_for = time;

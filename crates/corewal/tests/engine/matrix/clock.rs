@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use corewal::format::Manifest;
 use corewal::io::{CrashKind, SimStorage};
 use corewal::{Checkpoints, Commit, Epoch, Keyed, LogId, ManualClock, Opened, Options, TimestampNs};
 
@@ -90,4 +91,27 @@ fn class_20_a_clock_that_was_ahead_does_not_hold_checkpoints_by_time_back() {
     clock.set(TimestampNs(2061 * SECOND));
     round(&mut store, 7);
     assert_eq!(store.store.checkpoint_status().made, 1);
+}
+
+/// A checkpoint of a clock that had been years ahead for a moment was as young
+/// as could be until then, and all that came after it was kept too.
+#[test]
+fn class_20_a_clock_that_was_ahead_does_not_keep_checkpoints_for_years() {
+    let disk = SimStorage::default();
+    let clock = Arc::new(ManualClock::new(TimestampNs(1000 * SECOND)));
+    let policy = Checkpoints::manual().keep(1).keep_for(Duration::from_secs(60));
+    let options = options(&clock).checkpoints(policy);
+    let mut store: Opened<Keyed, SimStorage> = options.open_on(disk.clone(), "/db", |_| Keyed::default()).unwrap();
+    let mut kept_at = |seconds, number| {
+        clock.set(TimestampNs(seconds * SECOND));
+        round(&mut store, number);
+        store.store.checkpoint().unwrap();
+        let manifest = Manifest::decode(&disk.read_file("/db/MANIFEST".as_ref()).unwrap()).unwrap();
+        manifest.checkpoints.len()
+    };
+    assert_eq!([kept_at(1000, 1), kept_at(1059, 2), kept_at(1060, 3)], [1, 2, 2], "the first is a minute old");
+    assert_eq!(kept_at(4_000_000_000, 4), 1);
+    assert_eq!(kept_at(4_000_000_001, 5), 2, "one of a second ago is young");
+    assert_eq!(kept_at(1070, 6), 1, "and one from the future is not");
+    assert_eq!([kept_at(1040, 7), kept_at(1041, 8)], [2, 3], "unless it is near");
 }
