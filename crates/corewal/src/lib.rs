@@ -97,7 +97,7 @@ pub use report::{CoreReport, Cut, RecoveryReport, RolledBack};
 pub use reshard::{Resharded, reshard, reshard_on};
 pub use route::Router;
 pub use scan::Verdict;
-pub use shard::{Entry, Shard};
+pub use shard::{Entries, Entry, Shard};
 pub use space::Budget;
 pub use state::{Change, Keyed, State};
 pub use store::{Opened, Store};

@@ -194,10 +194,13 @@ where
                 self.full_key.of(record, &mut self.keys);
                 ends[at + 1] = self.keys.len();
             }
-            let key = |at: usize| &self.keys[ends[at]..ends[at + 1]];
-            ledger.shard.prefetch((0..group.len()).map(key));
-            for (at, record) in group.iter().enumerate() {
-                let entry = ledger.shard.entry(key(at))?;
+            let mut keys = [&[][..]; AT_ONCE];
+            for (key, ends) in keys.iter_mut().zip(ends.windows(2)).take(group.len()) {
+                *key = &self.keys[ends[0]..ends[1]];
+            }
+            let mut entries = ledger.shard.entries(&keys[..group.len()]);
+            for record in group {
+                let entry = entries.next_entry().expect("one for each")?;
                 (self.update)(record, Slot { entry, failed: &mut failed }, &mut self.made);
             }
         }

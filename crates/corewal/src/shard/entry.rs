@@ -1,11 +1,11 @@
-//! An entry: a key that was looked for once, to be read and changed.
+//! Entries: keys that were looked for once, to be read and changed.
 
 use corewal_format::{MAX_KEY_LEN, MAX_VALUE_LEN};
 use corewal_io::{FileStorage, Storage};
 
 use super::Shard;
 use crate::error::{Error, Result};
-use crate::state::{Found, Keyed};
+use crate::state::{Found, GROUP, Keyed};
 use crate::writer::within;
 
 /// Keys whose changes wait for the commit at most: so few that what is logged
@@ -27,8 +27,7 @@ impl<S: Storage> std::fmt::Debug for Entry<'_, S> {
 
 impl<'s, S: Storage> Entry<'s, S> {
     #[inline]
-    pub(super) fn new(shard: &'s mut Shard<Keyed, S>, key: &'s [u8]) -> Result<Self> {
-        let found = shard.state.look(key);
+    pub(super) fn new(shard: &'s mut Shard<Keyed, S>, key: &'s [u8], found: Found) -> Result<Self> {
         if !found.is_known() {
             // What is known was looked at when it was new.
             within("the key", key.len(), MAX_KEY_LEN)?;
@@ -78,5 +77,46 @@ impl<'s, S: Storage> Entry<'s, S> {
             self.found = self.shard.state.look(self.key);
         }
         Ok(())
+    }
+}
+
+/// Entries of several keys; see [`Shard::entries`].
+pub struct Entries<'s, K, S: Storage = FileStorage> {
+    shard: &'s mut Shard<Keyed, S>,
+    keys: &'s [K],
+    /// How many keys the caller has had.
+    taken: usize,
+    /// What was found of the group of keys that is at hand.
+    found: [Found; GROUP],
+}
+
+impl<K, S: Storage> std::fmt::Debug for Entries<'_, K, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entries").field("keys", &self.keys.len()).field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+impl<'s, K: AsRef<[u8]>, S: Storage> Entries<'s, K, S> {
+    pub(super) fn new(shard: &'s mut Shard<Keyed, S>, keys: &'s [K]) -> Self {
+        Self { shard, keys, taken: 0, found: [Found::default(); GROUP] }
+    }
+
+    /// The entry of the next key, in the order in which they were given; `None`
+    /// behind the last. A key that was given twice has what was put the first
+    /// time.
+    ///
+    /// # Errors
+    /// As [`Shard::entry`], for this key alone: the next call is about the next.
+    #[inline]
+    pub fn next_entry(&mut self) -> Option<Result<Entry<'_, S>>> {
+        let rest = &self.keys[self.taken..];
+        let key = rest.first()?.as_ref();
+        let at = self.taken % GROUP;
+        if at == 0 {
+            self.found = self.shard.state.look_together(rest.iter().map(AsRef::as_ref));
+        }
+        self.taken += 1;
+        let found = self.shard.state.confirm(self.found[at], key);
+        Some(Entry::new(self.shard, key, found))
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use corewal_format::{CoreId, Epoch, Lsn, Offsets};
 use corewal_io::{FileStorage, Storage};
 
-pub use self::entry::Entry;
+pub use self::entry::{Entries, Entry};
 use self::log::Log;
 use crate::checkpoint::Keeper;
 use crate::commit::{Commit, Progress};
@@ -449,13 +449,6 @@ impl<T: State, S: Storage> Shard<T, S> {
 }
 
 impl<S: Storage> Shard<Keyed, S> {
-    /// Loads what getting and setting these keys will need from memory, as
-    /// [`Keyed::prefetch`] does: a hint.
-    #[inline]
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        self.state.prefetch(keys);
-    }
-
     /// The value of a key.
     #[must_use]
     #[inline]
@@ -493,7 +486,34 @@ impl<S: Storage> Shard<Keyed, S> {
     /// [`Error::WrongCore`] if another core owns the key, [`Error::TooLarge`].
     #[inline]
     pub fn entry<'s>(&'s mut self, key: &'s [u8]) -> Result<Entry<'s, S>> {
-        Entry::new(self, key)
+        let found = self.state.look(key);
+        Entry::new(self, key, found)
+    }
+
+    /// The entries of several keys, one after the other. They are looked for some
+    /// tens at a time: in a state larger than the caches a look waits for memory
+    /// three times, and so these waits overlap.
+    ///
+    /// ```
+    /// use corewal::{Commit, Options};
+    ///
+    /// # fn main() -> corewal::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Options::new().cores(1).open(dir.path())?;
+    /// let shard = &mut opened.shards[0];
+    /// let mut counts = shard.entries(&["to", "be", "or", "not", "to", "be"]);
+    /// while let Some(count) = counts.next_entry() {
+    ///     let mut count = count?;
+    ///     let now = count.get().map_or(0, |value| value[0]) + 1;
+    ///     count.put(&[now])?;
+    /// }
+    /// shard.commit(&Commit::new())?;
+    /// assert_eq!(shard.get(b"be"), Some(&[2][..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn entries<'s, K: AsRef<[u8]>>(&'s mut self, keys: &'s [K]) -> Entries<'s, K, S> {
+        Entries::new(self, keys)
     }
 
     /// The keys that begin with `prefix`, in byte order, with their values.

@@ -6,7 +6,7 @@ mod keyed;
 
 pub(crate) use changes::{Changes, TOGETHER};
 pub use keyed::Keyed;
-pub(crate) use keyed::{Found, key_prefix};
+pub(crate) use keyed::{Found, GROUP, key_prefix};
 
 use crate::error::Result;
 

@@ -72,6 +72,43 @@ fn mixed_with_puts_and_deletes_the_last_change_counts() {
     }
 }
 
+/// Some hundred at a time, with keys that come again within a group, before and
+/// behind removals that have the slots of removed keys given back.
+#[test]
+fn entries_of_several_keys_are_as_one_after_the_other() {
+    for seed in 0..20 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let disk = SimStorage::default();
+        let mut store = open(options().segment_bytes(1 << 20), &disk);
+        let mut model = Model::new();
+        for round in 0..30 {
+            // In some rounds the state is larger than the caches are taken to be.
+            let (keys, value_len) = if seed % 2 == 0 { (40_u16, 8) } else { (3_000, 600) };
+            let keys: Vec<_> = (0..random.usize(..700)).map(|_| format!("key-{}", random.u16(..keys))).collect();
+            let removes = round % 3 == 2;
+            let mut entries = store.shards[0].entries(&keys);
+            for key in &keys {
+                let mut entry = entries.next_entry().unwrap().unwrap();
+                assert_eq!(entry.get(), model.get(key.as_bytes()).map(Vec::as_slice), "seed {seed}, {round}");
+                if removes || random.u8(..8) == 0 {
+                    entry.delete().unwrap();
+                    model.remove(key.as_bytes());
+                } else {
+                    let value = vec![random.u8(..); random.usize(..value_len)];
+                    entry.put(&value).unwrap();
+                    model.insert(key.clone().into_bytes(), value);
+                }
+            }
+            assert!(entries.next_entry().is_none());
+            assert_eq!(state(&store), model, "seed {seed}, {round}");
+            store.shards[0].commit(&Commit::new()).unwrap();
+        }
+        store.shards[0].sync().unwrap();
+        drop(store);
+        assert_eq!(state(&open(options(), &disk)), model, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_key_is_logged_once_a_commit_and_an_open_batch_ends_no_epoch() {
     let disk = SimStorage::default();

@@ -6,8 +6,8 @@
 //!    worker makes a row of output; an epoch each 100 ms. With `durable_source`,
 //!    `durable_update` and `durable_sink`; and without: the same source, the
 //!    same exchange, a hash map, and files that are not synced. In turns,
-//!    `COREWAL_PAIRS` times (default 3), as many events as plain Timely handles
-//!    in `COREWAL_SECONDS` (default 5); medians. The events are made in memory,
+//!    `COREWAL_PAIRS` times (default 5), as many events as plain Timely handles
+//!    in `COREWAL_SECONDS` (default 3); medians. The events are made in memory,
 //!    and then each read from a line of JSON (`COREWAL_JSON`, default `0,1`). For
 //!    one process of `COREWAL_WORKERS` (a list, default `1,2`) and two processes
 //!    of `COREWAL_PROCESSES` workers each (the same; 0 for none). Until all is

@@ -95,7 +95,7 @@ fn calibrate(dir: &Path, shape: Shape, quick: bool, input: Input) -> u64 {
     }
     // The first run warms up: the second counts.
     let speeds = [(); 2].map(|()| measure(dir, Program::Plain, shape, 4_000_000, 100_000, input).speed);
-    (speeds[1] * number("COREWAL_SECONDS", 5) as f64) as u64
+    (speeds[1] * number("COREWAL_SECONDS", 3) as f64) as u64
 }
 
 pub(crate) fn overhead(quick: bool) {
@@ -105,10 +105,10 @@ pub(crate) fn overhead(quick: bool) {
     let of_two = numbers("COREWAL_PROCESSES", &[1, 2]);
     shapes.extend(of_two.into_iter().map(|workers| Shape { processes: 2, workers: workers as u16 }));
     shapes.retain(|shape| shape.workers > 0);
-    let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 3 });
+    let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 5 });
     let dir = directory();
-    println!("an epoch each 100 ms; M events/s, medians of {pairs} runs of each, in turns (lowest to highest)");
-    println!("{:<42} {:>10}  {:>22} {:>22}  overhead", "", "events", "plain", "durable");
+    println!("an epoch each 100 ms; M events/s; medians of {pairs} pairs (lowest to highest)");
+    println!("{:<42} {:>10}  {:>22} {:>22}  {:>26}", "", "events", "plain", "durable", "overhead, of a pair");
     let mut cells = Vec::new();
     for keys in numbers("COREWAL_KEYS", &[1_000_000, 10_000]) {
         for json in numbers("COREWAL_JSON", &[0, 1]) {
@@ -120,26 +120,35 @@ pub(crate) fn overhead(quick: bool) {
         let run = |program| measure(dir.path(), program, shape, events, 100_000, input).speed / 1e6;
         run(Program::Durable);
         let (mut plain, mut durable) = (Vec::new(), Vec::new());
-        for _ in 0..pairs {
-            plain.push(run(Program::Plain));
-            durable.push(run(Program::Durable));
+        for pair in 0..pairs {
+            // Each goes first in turns: what the machine does changes meanwhile.
+            let [first, second] = [Program::Plain, Program::Durable].map(|program| match pair % 2 {
+                0 => program,
+                _ => program.other(),
+            });
+            for program in [first, second] {
+                let speeds = if program == Program::Plain { &mut plain } else { &mut durable };
+                speeds.push(run(program));
+            }
         }
-        let overhead = 1.0 - median(durable.clone()) / median(plain.clone());
+        // Of each pair, which the machine treated alike.
+        let overheads: Vec<_> =
+            plain.iter().zip(&durable).map(|(plain, durable)| (1.0 - durable / plain) * 100.0).collect();
         println!(
-            "{:<42} {events:>10}  {:>22} {:>22}  {:>6.1} %",
+            "{:<42} {events:>10}  {:>22} {:>22}  {:>26}",
             format!("{}, {} keys{}", shape.name(), input.keys, if input.json { ", JSON" } else { "" }),
-            spread(&plain),
-            spread(&durable),
-            overhead * 100.0
+            spread(&plain, 2),
+            spread(&durable, 2),
+            format!("{} %", spread(&overheads, 0)),
         );
     }
 }
 
 /// The median, and how far from it the others are.
-fn spread(speeds: &[f64]) -> String {
-    let least = speeds.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = speeds.iter().copied().fold(0.0, f64::max);
-    format!("{:.2} ({least:.2} to {most:.2})", median(speeds.to_vec()))
+fn spread(values: &[f64], digits: usize) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{:.digits$} ({least:.digits$} to {most:.digits$})", median(values.to_vec()))
 }
 
 pub(crate) fn epochs(quick: bool) {

@@ -23,6 +23,15 @@ pub(crate) enum Program {
     Plain,
 }
 
+impl Program {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Durable => Self::Plain,
+            Self::Plain => Self::Durable,
+        }
+    }
+}
+
 /// What a process is to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {

@@ -16,11 +16,11 @@ pub(crate) use self::order::key_prefix;
 use super::{Change, State};
 use crate::error::Result;
 
-/// Changes whose keys are looked for together, see [`Keyed::touch`].
-const GROUP: usize = 32;
+/// Keys that are looked for together at most, see [`Keyed::look_together`].
+pub(crate) const GROUP: usize = 32;
 
 /// Bytes of entries that are in the caches anyway.
-const CACHED: usize = 256 << 10;
+const CACHED: usize = if cfg!(test) { 256 } else { 256 << 10 };
 
 /// Removed keys from which on cleaning up after them is worth it. Tests do so
 /// often.
@@ -73,7 +73,7 @@ struct Slot {
 }
 
 /// A key that was looked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
     hash: u32,
     slot: Option<u32>,
@@ -90,6 +90,11 @@ impl Found {
 impl Slot {
     fn key<'e>(&self, entries: &'e Arena) -> &'e [u8] {
         entries.content(self.place, self.key_len.into())
+    }
+
+    #[inline]
+    fn has(&self, key: &[u8], entries: &Arena) -> bool {
+        usize::from(self.key_len) == key.len() && self.key(entries) == key
     }
 
     fn value<'e>(&self, entries: &'e Arena) -> Option<&'e [u8]> {
@@ -113,7 +118,7 @@ impl State for Keyed {
 
     #[inline]
     fn apply(&mut self, change: Change<'_>) {
-        self.apply_hashed(self.hash(key_of(&change)), change);
+        self.apply_found(self.look(key_of(&change)), change);
     }
 
     fn reserve(&mut self, keys: u64) {
@@ -131,9 +136,9 @@ impl State for Keyed {
 
     fn apply_all(&mut self, changes: &[Change<'_>]) {
         for group in changes.chunks(GROUP) {
-            let hashes = self.touch(group);
-            for (&change, hash) in group.iter().zip(hashes) {
-                self.apply_hashed(hash, change);
+            let found = self.look_together(group.iter().map(key_of));
+            for (&change, found) in group.iter().zip(found) {
+                self.apply_found(self.confirm(found, key_of(&change)), change);
             }
         }
     }
@@ -290,89 +295,68 @@ impl Keyed {
 
     #[inline]
     fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
-        let same = |entry: &IndexEntry| {
-            entry.hash == hash && {
-                let slot = &self.slots[entry.slot as usize];
-                usize::from(slot.key_len) == key.len() && slot.key(&self.entries) == key
-            }
-        };
+        let same = |entry: &IndexEntry| entry.hash == hash && self.slots[entry.slot as usize].has(key, &self.entries);
         Some(self.index.find(spread(hash), same)?.slot as usize)
     }
 
     #[inline]
-    fn apply_hashed(&mut self, hash: u32, change: Change<'_>) {
+    fn apply_found(&mut self, found: Found, change: Change<'_>) {
         match change {
-            Change::Put { key, value } => self.put(hash, key, value),
-            Change::Delete { key } => self.delete(hash, key),
+            Change::Put { key, value } => self.put(found, key, value),
+            Change::Delete { key } => self.delete(found, key),
             Change::Payload(_) => {}
         }
     }
 
-    /// Loads all that applying these changes will look at, and gives the hashes
-    /// of their keys. Changes to nothing, but in a large state nearly every load
-    /// on the way to an entry misses the caches: here the misses of one change
-    /// do not wait for those of another.
-    fn touch(&self, changes: &[Change<'_>]) -> [u32; GROUP] {
-        let mut hashes = [0; GROUP];
-        for (hash, change) in hashes.iter_mut().zip(changes) {
-            *hash = self.hash(key_of(change));
+    /// Looks for keys together, [`GROUP`] at the most. In a large state nearly
+    /// every load on the way to an entry misses the caches: so the misses of one
+    /// key do not wait for those of another.
+    ///
+    /// Keys are taken for the same if their hashes are, and others may be changed
+    /// meanwhile: see [`Keyed::confirm`].
+    #[inline]
+    pub(crate) fn look_together<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [Found; GROUP] {
+        let (mut found, mut count) = ([Found::default(); GROUP], 0);
+        for (found, key) in found.iter_mut().zip(keys) {
+            found.hash = self.hash(key);
+            count += 1;
         }
-        self.load(&hashes[..changes.len()]);
-        hashes
+        for found in &mut found[..count] {
+            let same = |entry: &IndexEntry| entry.hash == found.hash;
+            found.slot = self.index.find(spread(found.hash), same).map(|entry| entry.slot);
+        }
+        self.load_slots(found.map(|found| found.slot.unwrap_or(u32::MAX)));
+        found
     }
 
-    /// Loads what the keys of these hashes will need, [`GROUP`] at the most.
-    fn load(&self, hashes: &[u32]) {
-        let mut slots = [u32::MAX; GROUP];
-        for (slot, &hash) in slots.iter_mut().zip(hashes) {
-            *slot = self.index.find(spread(hash), |entry| entry.hash == hash).map_or(u32::MAX, |entry| entry.slot);
+    /// Makes sure of what [`Keyed::look_together`] found of this key.
+    #[inline]
+    pub(crate) fn confirm(&self, found: Found, key: &[u8]) -> Found {
+        // Whatever was changed: a slot with this key is the key's.
+        let is_of_key = |slot: u32| self.slots.get(slot as usize).is_some_and(|slot| slot.has(key, &self.entries));
+        match found.slot {
+            Some(slot) if is_of_key(slot) => found,
+            _ => Found { slot: self.find(found.hash, key).map(number), ..found },
         }
-        self.load_slots(slots);
     }
 
-    /// Loads what stands in these slots; there need not be such.
+    /// Loads what stands in these slots from memory, where a state is larger
+    /// than the caches; there need not be such slots.
+    #[inline]
     fn load_slots(&self, slots: [u32; GROUP]) {
+        if self.entries.len() < CACHED {
+            return;
+        }
         let slots = slots.map(|slot| self.slots.get(slot as usize).copied().unwrap_or_default());
         black_box(slots.iter().fold(0, |seen, slot| seen ^ self.entries.touch(slot.place, slot.len())));
     }
 
-    /// Loads what the operations on these keys that follow will need from memory:
-    /// a hint, and worth it for some tens of keys at once, of a state larger than
-    /// the caches; with a small one it does nothing. Otherwise each key waits for
-    /// memory three times, one after the other; so these waits overlap.
-    ///
-    /// ```
-    /// use corewal::Keyed;
-    ///
-    /// let state = Keyed::default();
-    /// let keys = [&b"one"[..], b"two", b"three"];
-    /// state.prefetch(keys.into_iter());
-    /// let values = keys.map(|key| state.get(key));
-    /// # assert_eq!(values, [None; 3]);
-    /// ```
-    pub fn prefetch<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) {
-        if self.entries.len() < CACHED {
-            return;
-        }
-        loop {
-            let (mut hashes, mut count) = ([0; GROUP], 0);
-            for (hash, key) in hashes.iter_mut().zip(&mut keys) {
-                *hash = self.hash(key);
-                count += 1;
-            }
-            self.load(&hashes[..count]);
-            if count < GROUP {
-                return;
-            }
-        }
-    }
-
     #[inline]
-    fn put(&mut self, hash: u32, key: &[u8], value: &[u8]) {
-        let Some(at) = self.find(hash, key) else {
-            return self.insert(hash, key, value);
-        };
-        self.set_value(at, hash, key, value);
+    fn put(&mut self, found: Found, key: &[u8], value: &[u8]) {
+        match found.slot {
+            Some(at) => self.set_value(at as usize, found.hash, key, value),
+            None => self.insert(found.hash, key, value),
+        }
     }
 
     #[inline]
@@ -416,16 +400,16 @@ impl Keyed {
         }
     }
 
-    fn delete(&mut self, hash: u32, key: &[u8]) {
-        let at = match self.find(hash, key) {
-            Some(at) => at,
+    fn delete(&mut self, found: Found, key: &[u8]) {
+        let at = match found.slot {
+            Some(at) => at as usize,
             None if self.changes => {
-                self.insert(hash, key, b"");
+                self.insert(found.hash, key, b"");
                 self.slots.len() - 1
             }
             None => return,
         };
-        self.vacate(at, hash, key);
+        self.vacate(at, found.hash, key);
         self.tidy_vacant();
     }
 
