@@ -379,6 +379,11 @@ impl Survey {
         if self.verdict.opens() && !self.begins_where_it_says() {
             self.verdict = Verdict::Missing;
         }
+        if !self.stop.reason.class().may_be_the_end() {
+            // The place itself is wrong: that is to be told, not what may be
+            // wrong behind it.
+            self.evidence.detail = None;
+        }
         Ok(())
     }
 

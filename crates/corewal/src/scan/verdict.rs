@@ -101,6 +101,13 @@ const EITHER: &[bool] = &[false, true];
 /// Where the log may simply end.
 const ENDS: &[StopClass] = &[Limit, EndOfFile, Zeroed, Stale, Former, BadFrame];
 
+impl StopClass {
+    /// Whether the log may simply end there.
+    pub(crate) fn may_be_the_end(self) -> bool {
+        ENDS.contains(&self)
+    }
+}
+
 /// Stopped at × a durable LSN past it is proven × what lies behind → verdict.
 const TABLE: &[Row] = &[
     // A successor is durable before its predecessor is sealed, so its absence
