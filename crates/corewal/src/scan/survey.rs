@@ -245,6 +245,14 @@ impl Survey {
         self.segments.first().is_some_and(|first| first.base_lsn <= self.start.max(self.covered))
     }
 
+    /// Whether the log ends before what the newest checkpoint has of it. What a
+    /// checkpoint holds was durable, so there were frames that are gone; or the
+    /// log was given up by a repair that was cut short, and what is left of it
+    /// does not count. (Where it was to stop at a limit, that is no end.)
+    fn ends_before_checkpoint(&self) -> bool {
+        self.stop.reason != StopReason::Limit && self.end() < self.covered
+    }
+
     /// The first position that counts and is there.
     pub(crate) fn begin(&self) -> Lsn {
         self.segments.first().map_or(self.start, |first| self.start.max(first.base_lsn))
@@ -376,7 +384,7 @@ impl Survey {
         let proven = self.proven.max(self.evidence.proven);
         let ignored = layout.planted.has(PlantedBug::ProofsIgnored);
         self.verdict = verdict(self.stop.reason.class(), proven > self.end() && !ignored, self.evidence.behind);
-        if self.verdict.opens() && !self.begins_where_it_says() {
+        if self.verdict.opens() && (!self.begins_where_it_says() || self.ends_before_checkpoint()) {
             self.verdict = Verdict::Missing;
         }
         if !self.stop.reason.class().may_be_the_end() {
@@ -416,6 +424,8 @@ impl Survey {
             damage.lsn = Some(first.base_lsn);
             damage.path = layout.segment(self.core, first.id);
             damage.detail = "the log begins here, but nothing says that what came before was released".into();
+        } else if self.verdict == Verdict::Missing && self.stop.reason.class().may_be_the_end() {
+            damage.detail = format!("the log ends here, and the newest checkpoint has it up to LSN {}", self.covered);
         } else if let Some((segment, detail)) = &self.evidence.detail {
             if *segment != place.segment {
                 damage.segment = Some(*segment);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corewal::io::SimStorage;
+use corewal::io::{CrashKind, SimStorage};
 use corewal::{
     Checkpoints, Commit, Epoch, Keyed, LogId, Opened, Options, SystemClock, checkpoint_on, repair_on, reshard_on,
     verify_on,
@@ -123,7 +123,7 @@ fn a_crash_in_a_repair_beside_a_checkpoint_is_mended_by_repairing_again() {
     let snapshots = disk.take_snapshots();
     assert!(snapshots.len() > 20, "{}", snapshots.len());
     for (step, snapshot) in snapshots.iter().enumerate() {
-        for (kind, seed) in [(corewal::io::CrashKind::Process, 0), (corewal::io::CrashKind::Power, step as u64)] {
+        for (kind, seed) in [(CrashKind::Process, 0), (CrashKind::Power, step as u64)] {
             let disk = snapshot.crash(kind, seed);
             let done = repair_on(disk.clone(), DIR, true).unwrap_or_else(|error| panic!("step {step}: {error}"));
             let opened = open(&disk).unwrap_or_else(|error| panic!("step {step}, {kind:?}: {error} after {done:?}"));
@@ -131,6 +131,49 @@ fn a_crash_in_a_repair_beside_a_checkpoint_is_mended_by_repairing_again() {
             assert!(keys(&opened).values().all(|value| value == &[7; 100]), "step {step}, {kind:?}");
         }
     }
+}
+
+/// One cut over both cores, at the end of this epoch.
+fn check(opened: &Opened<Keyed, SimStorage>, complete: Epoch, name: &str) {
+    assert_eq!(opened.report.complete_epoch, complete, "{name}");
+    let round = u8::try_from(complete.0).unwrap() - 1;
+    assert!(keys(opened).values().all(|value| value == &[round; 100]), "{name}");
+    assert!(opened.shards.iter().all(|shard| shard.offset_u64("input") == Some(round.into())), "{name}");
+}
+
+/// A segment is gone, and a repair was killed. It had raised what the checkpoint
+/// covers past all of the log, to give it up; what was left of the log behind the
+/// gap then seemed to begin where the checkpoint ends. So the next repair found
+/// nothing wrong, and the store opened with one core at the checkpoint and the
+/// other behind it. Killing `repair` a thousand times found it.
+#[test]
+fn where_a_segment_is_gone_a_crash_in_its_repair_is_mended_by_repairing_again() {
+    let whole = store();
+    let mut given_up = 0;
+    for segment in all(&whole, "wal") {
+        let disk = whole.snapshot().crash(CrashKind::Process, 0);
+        assert!(disk.remove_file_durably(&segment));
+        if open(&disk.snapshot().crash(CrashKind::Process, 0)).is_ok() {
+            continue;
+        }
+        disk.record_snapshots(true);
+        let done = repair_on(disk.clone(), DIR, true).unwrap();
+        given_up += u32::from(done.steps.iter().any(|step| step.action.contains("give up")));
+        for (step, snapshot) in disk.take_snapshots().iter().enumerate() {
+            for (kind, seed) in [(CrashKind::Process, 0), (CrashKind::Power, step as u64)] {
+                let disk = snapshot.crash(kind, seed);
+                let name = format!("{} gone, {kind:?} at step {step}", segment.display());
+                // Whoever opens it before is refused, or finds it repaired.
+                if let Ok(opened) = open(&disk.snapshot().crash(CrashKind::Process, 0)) {
+                    check(&opened, done.complete_epoch, &name);
+                }
+                repair_on(disk.clone(), DIR, true).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let opened = open(&disk).unwrap_or_else(|error| panic!("{name}: {error}"));
+                check(&opened, done.complete_epoch, &name);
+            }
+        }
+    }
+    assert!(given_up > 1, "{given_up}");
 }
 
 /// A damaged run where no log goes back far enough to do without it: opening
