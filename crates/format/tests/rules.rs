@@ -4,10 +4,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
 use corewal_format::{
-    BLOCK_LEN, Checkpoint, CommitRef, CoreCheckpoint, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameFields,
-    FrameHeader, LogId, Lsn, MAX_CORES, MAX_EPOCH, MAX_FRAME_LEN, MAX_KEY_LEN, MAX_MANIFEST_LEN, MAX_OFFSET_FIELD_LEN,
-    MAX_OFFSETS, MAX_VALUE_LEN, Manifest, ManifestError, ManifestState, Opening, RECORD_HEADER_LEN, Record,
-    RecordError, RunId, RunRef, Sequence, TimestampNs, block_align, crc32c_append, encode_commit_body, finish_frame,
+    BLOCK_LEN, Checkpoint, CommitRef, CoreCheckpoint, CoreId, Epoch, FRAME_HEADER_LEN, Frame, FrameError, FrameFields,
+    FrameHeader, LogId, Lsn, MAX_BASE_LSN, MAX_CORES, MAX_EPOCH, MAX_FRAME_LEN, MAX_KEY_LEN, MAX_MANIFEST_LEN,
+    MAX_OFFSET_FIELD_LEN, MAX_OFFSETS, MAX_VALUE_LEN, Manifest, ManifestError, ManifestState, Opening,
+    RECORD_HEADER_LEN, Record, RecordError, RunId, RunRef, SegmentError, SegmentHeader, SegmentId, SegmentIdentity,
+    Sequence, TimestampNs, block_align, crc32c_append, encode_commit_body, finish_frame,
 };
 
 mod limits {
@@ -19,7 +20,7 @@ mod limits {
         assert_eq!(MAX_EPOCH, Epoch(0x7FFF_FFFF_FFFF_FFFF));
         // The largest record, and a frame around it, in whole blocks.
         assert_eq!(MAX_FRAME_LEN, (16 << 20) + (17 << 12));
-        assert!(FRAME_HEADER_LEN + RECORD_HEADER_LEN + MAX_KEY_LEN + MAX_VALUE_LEN <= MAX_FRAME_LEN);
+        const { assert!(FRAME_HEADER_LEN + RECORD_HEADER_LEN + MAX_KEY_LEN + MAX_VALUE_LEN <= MAX_FRAME_LEN) }
     }
 
     #[test]
@@ -146,6 +147,270 @@ mod frames {
         ];
         for (error, said) in errors {
             assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+}
+
+mod segments {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        let identity =
+            SegmentIdentity { log_id: LogId([7; 16]), core: CoreId(1), segment: SegmentId(3), base_lsn: Lsn(8192) };
+        SegmentHeader { identity, cores: 2, recycled: false, run: false }
+    }
+
+    /// The header of a segment with other bytes, and the checksum that belongs to
+    /// them.
+    fn forged(changes: &[(usize, &[u8])]) -> Result<SegmentHeader, SegmentError> {
+        let mut block = vec![0; BLOCK_LEN];
+        header().encode(&mut block);
+        for (at, bytes) in changes {
+            block[*at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let checksum = crc32c_append(crc32c_append(0, &block[..12]), &block[16..64]);
+        block[12..16].copy_from_slice(&checksum.to_le_bytes());
+        SegmentHeader::decode(&block)
+    }
+
+    #[track_caller]
+    fn refused(name: &'static str, changes: &[(usize, &[u8])]) {
+        let refusal = forged(changes);
+        assert_eq!(refusal, Err(SegmentError::Field { name }));
+        assert!(refusal.unwrap_err().to_string().contains(name));
+    }
+
+    #[test]
+    fn versions_count_from_one_and_blocks_have_one_length() {
+        assert_eq!(forged(&[]), Ok(header()));
+        refused("version", &[(8, &0_u32.to_le_bytes())]);
+        assert_eq!(forged(&[(8, &2_u32.to_le_bytes())]), Err(SegmentError::Version { found: 2 }));
+        for len in [0, 512, 4095, 8192_u32] {
+            refused("block length", &[(36, &len.to_le_bytes())]);
+        }
+    }
+
+    #[test]
+    fn a_core_is_one_of_those_that_there_are() {
+        let of = |core: u16, cores: u16| {
+            forged(&[(32, &core.to_le_bytes()), (34, &cores.to_le_bytes())]).map(|header| header.identity.core.0)
+        };
+        assert_eq!([of(0, 1), of(1023, MAX_CORES)], [Ok(0), Ok(1023)]);
+        assert_eq!([of(1, 1), of(2, 2), of(1023, 1023)], [(); 3].map(|()| Err(SegmentError::Field { name: "core" })));
+        for cores in [0, MAX_CORES + 1, u16::MAX] {
+            assert_eq!(of(0, cores), Err(SegmentError::Field { name: "cores" }));
+        }
+    }
+
+    #[test]
+    fn a_segment_begins_at_a_block_that_a_log_can_reach() {
+        let last = MAX_BASE_LSN.0 / BLOCK_LEN as u64 * BLOCK_LEN as u64;
+        for base in [0, 4096, last] {
+            assert_eq!(forged(&[(48, &base.to_le_bytes())]).map(|header| header.identity.base_lsn), Ok(Lsn(base)));
+        }
+        for base in [1, 4095, last + 1, last + 4096, u64::MAX] {
+            refused("base LSN", &[(48, &base.to_le_bytes())]);
+        }
+    }
+
+    #[test]
+    fn a_run_is_counted_from_one_has_base_zero_and_was_nothing_before() {
+        let run = [(56, &[2, 0, 0, 0][..]), (48, &[0; 8])];
+        assert!(forged(&run).is_ok_and(|header| header.run && !header.recycled));
+        refused("flags", &run[..1]);
+        refused("flags", &[(56, &[3, 0, 0, 0]), run[1]]);
+        refused("segment", &[run[0], run[1], (40, &[0; 8])]);
+        for flags in [[4, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 128], [5, 0, 0, 0]] {
+            refused("flags", &[(56, &flags)]);
+        }
+        for byte in 60..64 {
+            refused("reserved", &[(byte, &[1])]);
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_wrong() {
+        let errors = [
+            (SegmentError::Short { len: 17 }, "17"),
+            (SegmentError::Zeroed, "zero"),
+            (SegmentError::NotASegment, "magic"),
+            (SegmentError::Checksum, "checksum"),
+            (SegmentError::Version { found: 18 }, "18"),
+        ];
+        for (error, said) in errors {
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+}
+
+mod records {
+    use super::*;
+
+    const LAST_BASE: u64 = MAX_BASE_LSN.0 / BLOCK_LEN as u64 * BLOCK_LEN as u64;
+
+    fn bytes(operation: u8, key: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![operation, 0];
+        bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        [&bytes, key, body].concat()
+    }
+
+    /// A record whose body is these numbers.
+    fn of_numbers(operation: u8, numbers: &[u64]) -> Vec<u8> {
+        bytes(operation, b"", &numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn malformed(what: &str, bytes: &[u8]) {
+        match Record::decode(bytes) {
+            Err(error @ RecordError::Malformed { .. }) => assert!(error.to_string().contains(what), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn accepted(bytes: &[u8]) {
+        let (record, len) = Record::decode(bytes).expect("within the rules");
+        let mut again = vec![0; len];
+        assert_eq!(record.encode(&mut again), bytes.len());
+        assert_eq!(again, bytes);
+    }
+
+    #[test]
+    fn all_of_a_record_is_there() {
+        let put = bytes(1, b"key", b"value");
+        accepted(&put);
+        for len in 0..put.len() {
+            assert_eq!(Record::decode(&put[..len]), Err(RecordError::Overrun), "{len}");
+        }
+        assert!(RecordError::Overrun.to_string().contains("fill"));
+        accepted(&bytes(2, b"", b""));
+        let mut reserved = put;
+        reserved[1] = 1;
+        malformed("reserved", &reserved);
+    }
+
+    #[test]
+    fn values_are_as_long_as_allowed() {
+        accepted(&bytes(4, b"", &vec![1; MAX_VALUE_LEN]));
+        malformed("over the limit", &bytes(4, b"", &vec![1; MAX_VALUE_LEN + 1]));
+        malformed("delete with a value", &bytes(2, b"key", b"v"));
+        for operation in 3..15 {
+            malformed("a key where none belongs", &bytes(operation, b"k", b""));
+        }
+        for operation in [0, 15, 255] {
+            let unknown = RecordError::UnknownOperation { found: operation };
+            assert_eq!(Record::decode(&bytes(operation, b"", b"")), Err(unknown));
+            assert!(unknown.to_string().contains(&operation.to_string()));
+        }
+    }
+
+    #[test]
+    fn bodies_have_the_length_of_what_they_hold() {
+        for (operation, numbers) in
+            [(5, 2), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (11, 2), (12, 2), (13, 4), (14, 1)]
+        {
+            accepted(&of_numbers(operation, &[4096; 4][..numbers]));
+            malformed("wrong length", &of_numbers(operation, &[4096; 5][..numbers - 1]));
+            malformed("wrong length", &of_numbers(operation, &[4096; 5][..=numbers]));
+        }
+    }
+
+    #[test]
+    fn epochs_are_in_range() {
+        let most = MAX_EPOCH.0;
+        // Those that are looked back at may be none yet: 0.
+        for (operation, before, behind) in [(5, &[1][..], &[][..]), (10, &[], &[]), (11, &[0], &[]), (12, &[0], &[])] {
+            let of = |epoch| of_numbers(operation, &[before, &[epoch], behind].concat());
+            accepted(&of(0));
+            accepted(&of(most));
+            malformed("epoch out of range", &of(most + 1));
+        }
+        accepted(&of_numbers(13, &[1, 0, 1, most]));
+        malformed("epoch out of range", &of_numbers(13, &[1, 0, 1, most + 1]));
+        for operation in [7, 8, 9] {
+            accepted(&of_numbers(operation, &[1]));
+            accepted(&of_numbers(operation, &[most]));
+            malformed("epoch 0", &of_numbers(operation, &[0]));
+            malformed("epoch out of range", &of_numbers(operation, &[most + 1]));
+        }
+        malformed("epoch 0", &of_numbers(5, &[0, 0]));
+    }
+
+    #[test]
+    fn what_leads_on_leads_to_where_a_segment_can_begin() {
+        for base in [0, 4096, LAST_BASE] {
+            accepted(&of_numbers(14, &[base]));
+            accepted(&of_numbers(13, &[1, base, 1, 1]));
+        }
+        for base in [1, 4097, LAST_BASE + 1, LAST_BASE + 4096, u64::MAX] {
+            malformed("base LSN", &of_numbers(14, &[base]));
+            malformed("base LSN", &of_numbers(13, &[1, base, 1, 1]));
+        }
+    }
+
+    #[test]
+    fn names_are_those_that_dump_prints() {
+        let commit = bytes(3, b"", &[0; 11]);
+        let names: Vec<_> = [bytes(1, b"", b""), bytes(2, b"", b""), commit, bytes(4, b"", b"")]
+            .into_iter()
+            .chain((5..15).map(|operation| {
+                let numbers = match operation {
+                    5 | 11 | 12 => 2,
+                    13 => 4,
+                    _ => 1,
+                };
+                of_numbers(operation, &vec![4096; numbers])
+            }))
+            .map(|bytes| Record::decode(&bytes).unwrap().0.name())
+            .collect();
+        let told =
+            "put delete commit payload barrier checkpoint_mark park unpark open close rollback release repair seal";
+        assert_eq!(names.join(" "), told);
+    }
+
+    #[test]
+    fn barriers_belong_to_the_epoch_that_they_end_and_openings_to_that_which_they_begin() {
+        let records = [
+            (Record::Payload(b""), 3),
+            (Record::Barrier { epoch: Epoch(5), complete: Epoch(2) }, 5),
+            (Record::Payload(b""), 6),
+            (Record::Park { epoch: Epoch(9) }, 6),
+            (Record::Unpark { epoch: Epoch(9) }, 9),
+            (Record::CheckpointMark { id: 1 }, 9),
+            (Record::Open { epoch: Epoch(12) }, 12),
+            (Record::Close { complete: Epoch(1) }, 12),
+        ];
+        let entries = |records: &[Record<'_>]| -> Vec<_> {
+            let mut frame = vec![0; FRAME_HEADER_LEN];
+            for record in records {
+                let at = frame.len();
+                frame.resize(at + record.encoded_len(), 0);
+                record.encode(&mut frame[at..]);
+            }
+            let fields = FrameFields {
+                lsn: Lsn(0),
+                durable_lsn: Lsn(0),
+                epoch: Epoch(3),
+                sequence: Sequence(7),
+                timestamp: TimestampNs(0),
+                opening: Opening(1),
+                sealed: false,
+            };
+            finish_frame(&mut frame, records.len() as u32, &fields, 0);
+            let frame = Frame::decode(&frame, 0, Lsn(0)).unwrap();
+            frame.entries().map(|entry| entry.map(|entry| entry.epoch.0)).collect()
+        };
+        let found = entries(&records.map(|(record, _)| record));
+        assert_eq!(found, records.map(|(_, epoch)| Ok(epoch)));
+        let mut current = Epoch(3);
+        let after = records.map(|(record, _)| {
+            current = record.epoch_after(current);
+            current.0
+        });
+        assert_eq!(after, [3, 6, 6, 6, 9, 9, 12, 12]);
+        for back in [Record::Barrier { epoch: Epoch(2), complete: Epoch(2) }, Record::Open { epoch: Epoch(2) }] {
+            assert_eq!(entries(&[back]), [Err(RecordError::Malformed { what: "the epoch goes back" })]);
         }
     }
 }
