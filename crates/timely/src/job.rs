@@ -105,7 +105,8 @@ impl Job {
     }
 
     /// How long an epoch takes: what a failure costs is done again from the last
-    /// complete one, and output appears so much later. 100 ms unless told.
+    /// complete one, and output appears so much later. 100 ms unless told. The
+    /// first of a start takes a tenth of it.
     #[must_use]
     pub fn epoch_every(mut self, time: Duration) -> Self {
         self.epoch_every = time;
