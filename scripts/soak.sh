@@ -72,11 +72,14 @@ power() { scripts/power-cuts.sh 4000; }
 fuzz() { scripts/fuzz.sh 14400; }
 miri() { scripts/miri.sh; }
 
-# What no test notices is listed at the end.
+# What no test notices is listed at the end. What changes nothing is left out,
+# with the reason, by .cargo/mutants.toml. The format is held by its own tests,
+# which are quick; recovery and verdict by those of the engine.
 mutants() {
     command -v cargo-mutants >/dev/null || cargo install cargo-mutants --locked
-    cargo mutants -p corewal-format -p corewal \
-        -f 'crates/format/src/**' -f 'crates/corewal/src/recovery/**' -f 'crates/corewal/src/scan/verdict.rs'
+    cargo mutants -p corewal-format -f 'crates/format/src/**' -o target/mutants-format -- --tests
+    cargo mutants -p corewal -f 'crates/corewal/src/recovery/**' -f 'crates/corewal/src/scan/verdict.rs' \
+        -o target/mutants-recovery -- --lib --test engine
 }
 
 # How the loop below calls each.

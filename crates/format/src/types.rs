@@ -161,5 +161,11 @@ mod tests {
         assert_eq!(LogId::parse(&id.to_string()), Some(id));
         assert_eq!(LogId::parse("00112233445566778899AABBCCDDEEFF"), None, "one spelling only");
         assert_eq!(LogId::parse("0011"), None);
+        assert_eq!(format!("{id:?}"), "LogId(00112233445566778899aabbccddeeff)");
+    }
+
+    #[test]
+    fn a_core_is_the_index_of_what_is_its() {
+        assert_eq!([0, 1, 2, 1023].map(|core| CoreId(core).index()), [0, 1, 2, 1023]);
     }
 }
