@@ -62,17 +62,17 @@ pub(crate) fn replay_from<S: Storage, T: State>(
                 let recovered = replay(layout, log(survey.core), survey, keep, base)?;
                 Ok(((recovered, since(clock, began)), progress))
             });
-            match cores.into_iter().collect::<Result<Vec<_>>>() {
-                Ok(cores) => {
+            match (cores.into_iter().collect::<Result<Vec<_>>>(), candidate) {
+                (Ok(cores), _) => {
                     let checkpoint = candidate.map(|(index, _)| index);
                     let (cores, bases) = cores.into_iter().unzip();
                     return Ok(Replayed { cores, checkpoint, bases, notes });
                 }
-                Err(error @ Error::Damaged(_)) if candidate.is_some() => {
-                    notes.push(format!("checkpoint {} is not used: {error}", candidate.expect("checked").1.number));
+                (Err(error @ Error::Damaged(_)), Some((_, checkpoint))) => {
+                    notes.push(format!("checkpoint {} is not used: {error}", checkpoint.number));
                     first_error.get_or_insert(error);
                 }
-                Err(error) => return Err(error),
+                (Err(error), _) => return Err(error),
             }
         } else if candidate.is_none() {
             return Err(first_error.unwrap_or_else(|| headless(layout, manifest, &begins)));
