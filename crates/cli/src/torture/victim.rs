@@ -1,7 +1,7 @@
 //! A child process, from its start to its killing.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -140,16 +140,23 @@ impl Victim {
 
 /// This program, in a group of its own: Ctrl-C is for the one who kills.
 pub(super) fn program() -> Result<Command, Failure> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(this_program()?);
     own_group(&mut command);
     Ok(command)
+}
+
+/// What runs here, also where its file has been replaced by another since: by
+/// whoever builds while this goes on.
+fn this_program() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
 /// The same, deaf to the signal that comes with a write beyond a limit of
 /// length: the write shall fail, and the process see it.
 fn deaf_command() -> Result<Command, Failure> {
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(std::env::current_exe()?);
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(this_program()?);
     own_group(&mut command);
     Ok(command)
 }
