@@ -322,13 +322,18 @@ fn failed(source: &str, partition: &str, error: crate::source::BoxError) -> Erro
     Error::Source { name: source.to_owned(), partition: Some(partition.to_owned()), source: error }
 }
 
+/// How many epochs are over so long after the start. The first lasts a tenth of
+/// the others: whoever waits for a job to go on has its output sooner.
+fn epochs_over(elapsed: Duration, every: Duration) -> u64 {
+    let every = every.as_nanos().max(1);
+    let over = (elapsed.as_nanos() + every - every.div_ceil(10)) / every;
+    u64::try_from(over).unwrap_or(u64::MAX)
+}
+
 impl<P: Partition> Readings<P> {
-    /// The epoch by the clock. The first lasts a tenth of the others: whoever
-    /// waits for a job to go on has its output sooner.
+    /// The epoch by the clock.
     fn time(&self) -> u64 {
-        let every = self.every.as_nanos().max(1);
-        let ticks = (self.began.elapsed().as_nanos() + every - every.div_ceil(10)) / every;
-        self.first + u64::try_from(ticks).unwrap_or(u64::MAX)
+        self.first + epochs_over(self.began.elapsed(), self.every)
     }
 
     /// Notes how far each partition is read by the end of `time`.
@@ -362,5 +367,19 @@ impl<P: Partition> Readings<P> {
 
     fn is_acknowledged(&self) -> bool {
         self.readings.iter().all(|reading| reading.unacknowledged.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_epoch_is_short_and_all_others_are_alike() {
+        let over = |micros, every| epochs_over(Duration::from_micros(micros), Duration::from_millis(every));
+        let at = [0, 9_999, 10_000, 109_999, 110_000, 210_000];
+        assert_eq!(at.map(|micros| over(micros, 100)), [0, 0, 1, 1, 2, 3]);
+        // Each moment, if epochs take no time.
+        assert_eq!(epochs_over(Duration::from_nanos(3), Duration::ZERO), 3);
     }
 }

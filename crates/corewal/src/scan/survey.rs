@@ -424,7 +424,10 @@ impl Survey {
             damage.lsn = Some(first.base_lsn);
             damage.path = layout.segment(self.core, first.id);
             damage.detail = "the log begins here, but nothing says that what came before was released".into();
-        } else if self.verdict == Verdict::Missing && self.stop.reason.class().may_be_the_end() {
+        } else if self.verdict == Verdict::Missing
+            && self.stop.reason.class().may_be_the_end()
+            && self.ends_before_checkpoint()
+        {
             damage.detail = format!("the log ends here, and the newest checkpoint has it up to LSN {}", self.covered);
         } else if let Some((segment, detail)) = &self.evidence.detail {
             if *segment != place.segment {
