@@ -99,7 +99,7 @@ pub use route::Router;
 pub use scan::Verdict;
 pub use shard::{Entries, Entry, Shard};
 pub use space::Budget;
-pub use state::{Change, Keyed, State};
+pub use state::{Change, Keyed, Pair, State};
 pub use store::{Opened, Store};
 pub use verify::{Finding, Verification, verify, verify_on};
 pub use writer::Writer;

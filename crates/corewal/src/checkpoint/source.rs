@@ -24,6 +24,13 @@ struct Item {
     value: Option<Range<usize>>,
 }
 
+impl Item {
+    #[inline]
+    fn of<'f>(&self, frame: &'f [u8]) -> KeyValue<'f> {
+        (&frame[self.key.clone()], self.value.clone().map(|value| &frame[value]))
+    }
+}
+
 /// Goes through one run in key order. Everything is checked on the way: whose
 /// run it is, every checksum, the order of the keys, that it is whole.
 pub(crate) struct RunReader<'l, S: Storage> {
@@ -35,7 +42,9 @@ pub(crate) struct RunReader<'l, S: Storage> {
     /// Position of the next frame.
     offset: u64,
     sequence: u64,
-    frame: Vec<u8>,
+    /// The frame at hand: where it stands in the file, and how long it is. The
+    /// window has it until the next one is read.
+    frame: (u64, usize),
     items: Vec<Item>,
     at: usize,
     /// The last key of the frames so far.
@@ -90,7 +99,7 @@ impl<'l, S: Storage> RunReader<'l, S> {
             seed: identity.checksum_seed(),
             offset: BLOCK_LEN as u64,
             sequence: 0,
-            frame: Vec::new(),
+            frame: (0, 0),
             items: Vec::new(),
             at: 0,
             last: Vec::new(),
@@ -104,8 +113,23 @@ impl<'l, S: Storage> RunReader<'l, S> {
     /// The key at hand; `None` at the end.
     #[inline]
     pub(crate) fn current(&self) -> Option<KeyValue<'_>> {
-        let item = self.items.get(self.at)?;
-        Some((&self.frame[item.key.clone()], item.value.clone().map(|value| &self.frame[value])))
+        Some(self.items.get(self.at)?.of(self.frame()))
+    }
+
+    fn frame(&self) -> &[u8] {
+        self.window.held(self.frame.0, self.frame.1)
+    }
+
+    /// The key at hand and those behind it in the same frame.
+    fn rest_of_frame(&self) -> impl Iterator<Item = KeyValue<'_>> {
+        let frame = self.frame();
+        self.items[self.at..].iter().map(|item| item.of(frame))
+    }
+
+    /// Goes on to the first key of the next frame.
+    fn skip_frame(&mut self) -> Result<()> {
+        self.at = self.items.len();
+        self.fill()
     }
 
     /// The last key that was read.
@@ -180,17 +204,16 @@ impl<'l, S: Storage> RunReader<'l, S> {
             }
             items.push(Item { key: within(key), value: value.map(within) });
         }
-        self.frame.clear();
-        self.frame.extend_from_slice(&bytes[..header.len]);
         if let Some(item) = items.last() {
             self.last.clear();
-            self.last.extend_from_slice(&self.frame[item.key.clone()]);
+            self.last.extend_from_slice(&bytes[item.key.clone()]);
         }
+        let padding = block_align(header.len) - header.len;
+        self.crc = crc32c_append(crc32c_append(self.crc, frame.bytes()), &[0; BLOCK_LEN][..padding]);
+        self.frame = (self.offset, header.len);
         (self.items, self.at) = (items, 0);
         self.sequence += u64::from(header.records);
         self.offset += block_align(header.len) as u64;
-        let padding = block_align(header.len) - header.len;
-        self.crc = crc32c_append(crc32c_append(self.crc, &self.frame), &[0; BLOCK_LEN][..padding]);
         let held = !self.layout.planted.has(PlantedBug::RunNotHeldAgainstManifest);
         if held && self.closed && (self.offset != self.run.bytes || self.seen != (self.run.puts, self.run.deletes)) {
             return fail(format!("it ends with other contents than the manifest says: {:?}", self.seen));
@@ -348,6 +371,32 @@ impl<'l, S: Storage> Merge<'l, S> {
         Ok(())
     }
 
+    /// The keys at hand up to the end of their frame, where a frame begins and no
+    /// other run has a key among them: they stand still together.
+    #[inline]
+    pub(crate) fn frame_alone(&self) -> Option<impl Iterator<Item = KeyValue<'_>>> {
+        let &[head] = self.heads.as_slice() else { return None };
+        let reader = &self.sources[head].chain.reader;
+        if reader.at > 0 {
+            return None;
+        }
+        let end = key_prefix(&reader.last);
+        let alone = |(index, other): (usize, &Source<'_, S>)| {
+            index == head || other.prefix > end || other.chain.current().is_none()
+        };
+        self.sources.iter().enumerate().all(alone).then(|| reader.rest_of_frame())
+    }
+
+    /// Goes on behind the frame at hand, of which no other run has a key.
+    pub(crate) fn skip_frame(&mut self) -> Result<()> {
+        let source = &mut self.sources[self.heads[0]];
+        source.chain.reader.skip_frame()?;
+        source.chain.skip()?;
+        source.look();
+        self.find();
+        Ok(())
+    }
+
     /// Finds who has the smallest key.
     #[inline]
     fn find(&mut self) {
@@ -401,7 +450,7 @@ pub(crate) fn for_each_record<S: Storage>(
     while !reader.closed {
         let lsn = Lsn(reader.offset);
         reader.next_frame()?;
-        let frame = Frame::decode(&reader.frame, reader.seed, lsn).expect("it was found valid and this is a copy");
+        let frame = Frame::decode(reader.frame(), reader.seed, lsn).expect("it was found valid a moment ago");
         for entry in frame.entries().flatten() {
             if visit(&frame.header, &entry).is_break() {
                 return Ok(ControlFlow::Break(()));

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::planted::PlantedBug;
 use crate::scan::{Cursor, LogIdentity, Step, Survey};
-use crate::state::{Change, Changes, State, TOGETHER};
+use crate::state::{Change, Changes, State, TOGETHER, put_new};
 
 /// What replaying a log gives.
 #[derive(Debug)]
@@ -48,18 +48,29 @@ impl<T: State> Base<T> {
         part: &CoreCheckpoint,
         mut state: T,
     ) -> Result<Self> {
-        let merge = Merge::open(layout, log, &part.runs)?;
+        let mut merge = Merge::open(layout, log, &part.runs)?;
         state.reserve(keys_at_most(layout, &part.runs)?);
         let mut copies = Copies::default();
-        let progress = merge.for_each(|(key, value)| {
+        while let Some((key, value)) = merge.current() {
+            if put_frame(&merge, &mut state) {
+                merge.skip_frame()?;
+                continue;
+            }
             if let Some(value) = value {
                 copies.push(key, value, &mut state);
             }
-            Ok(())
-        })?;
+            merge.advance()?;
+        }
         copies.apply(&mut state);
-        Ok(Self { state, progress, lsn: part.lsn })
+        Ok(Self { state, progress: merge.progress(), lsn: part.lsn })
     }
+}
+
+/// Puts the keys of the frame at hand, if they need not be merged.
+fn put_frame<S: Storage>(merge: &Merge<'_, S>, state: &mut impl State) -> bool {
+    let Some(keys) = merge.frame_alone() else { return false };
+    put_new(keys.filter_map(|(key, value)| Some((key, value?))), state);
+    true
 }
 
 /// How many keys the runs hold at most: as many as the manifest says, if their
@@ -170,14 +181,12 @@ impl Copies {
     }
 
     fn apply(&mut self, state: &mut impl State) {
-        let mut changes = Changes::new();
         let mut from = 0;
-        for &(end_of_key, end) in &self.ends {
-            let (key, value) = (&self.bytes[from..end_of_key], &self.bytes[end_of_key..end]);
-            changes.push(Change::Put { key, value }, state);
-            from = end;
-        }
-        changes.apply(state);
+        let pairs = self.ends.iter().map(|&(end_of_key, end)| {
+            let begin = std::mem::replace(&mut from, end);
+            (&self.bytes[begin..end_of_key], &self.bytes[end_of_key..end])
+        });
+        put_new(pairs, state);
         self.bytes.clear();
         self.ends.clear();
     }
@@ -205,6 +214,93 @@ impl<T: State> Recovered<T> {
             Record::Payload(bytes) => changes.push(Change::Payload(bytes), &mut self.state),
             Record::Commit(commit) => self.progress.apply(commit),
             _ => self.applied -= 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use corewal_format::{CoreId, Epoch, LogId, RunId, TimestampNs};
+    use corewal_io::SimStorage;
+
+    use super::*;
+    use crate::checkpoint::{RunWriter, Stamp};
+    use crate::recovery::create_dir;
+    use crate::state::{Keyed, Pair};
+
+    /// A state, and how many keys it was shown together.
+    #[derive(Default)]
+    struct Shown {
+        keyed: Keyed,
+        groups: Vec<usize>,
+    }
+
+    impl State for Shown {
+        fn apply(&mut self, _: Change<'_>) {
+            unreachable!("each key of a checkpoint is new")
+        }
+
+        fn put_new(&mut self, pairs: &[Pair<'_>]) {
+            self.groups.push(pairs.len());
+            self.keyed.put_new(pairs);
+        }
+    }
+
+    /// A key whose bytes are in the order of its numbers.
+    fn text(key: u64) -> String {
+        format!("{key:08}")
+    }
+
+    /// A base of some runs, each of several frames, and changes to all of it, to
+    /// a part, or to none: whole frames of the base that nothing changes are
+    /// taken as they are, others are merged.
+    #[test]
+    fn a_checkpoint_is_loaded_whether_frames_are_taken_whole_or_merged() {
+        let log = LogIdentity { log_id: LogId([7; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
+        let stamp = Stamp { epoch: Epoch(1), time: TimestampNs(1) };
+        for seed in 0..12 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let layout = Layout::new(SimStorage::default(), Path::new("/db"));
+            create_dir(&layout, &layout.dir).unwrap();
+            create_dir(&layout, &layout.runs()).unwrap();
+            let mut expected = BTreeMap::new();
+            let mut runs = Vec::new();
+            let mut write = |number: u64, level, changes: BTreeMap<u64, Option<u64>>| {
+                let mut writer = RunWriter::create(&layout, log, RunId(number + 1), stamp).unwrap();
+                for (key, value) in changes {
+                    let value = value.map(|value| [value.to_le_bytes(); 20].concat());
+                    writer.add(text(key).as_bytes(), value.as_deref()).unwrap();
+                    match value {
+                        Some(value) => drop(expected.insert(key, value)),
+                        None => drop(expected.remove(&key)),
+                    }
+                }
+                runs.push(RunRef { level, ..writer.finish(&Progress::default(), true).unwrap() });
+            };
+            // 128 KiB a frame, some 170 bytes a key: five frames or so each.
+            const KEYS: u64 = 4_000;
+            for number in 0..3 {
+                write(number, 1, (number * KEYS..(number + 1) * KEYS).map(|key| (2 * key, Some(key))).collect());
+            }
+            for number in 3..3 + seed % 3 {
+                let from = random.u64(..6 * KEYS);
+                let range = from..from + random.u64(1..3 * KEYS);
+                let value = |random: &mut fastrand::Rng| random.bool().then(|| random.u64(..));
+                write(
+                    number,
+                    0,
+                    (0..random.usize(1..900)).map(|_| (random.u64(range.clone()), value(&mut random))).collect(),
+                );
+            }
+            let part = CoreCheckpoint { lsn: Lsn(0), runs };
+            let Shown { mut keyed, groups } = Base::load(&layout, log, &part, Shown::default()).unwrap().state;
+            let found: Vec<_> = keyed.scan(b"").map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+            let expected = expected.into_iter().map(|(key, value)| (text(key).into_bytes(), value));
+            assert!(found.into_iter().eq(expected), "seed {seed}");
+            assert!(groups.iter().all(|&group| (1..=TOGETHER).contains(&group)), "seed {seed}: {groups:?}");
         }
     }
 }

@@ -212,9 +212,15 @@ impl<S: Storage> Window<S> {
                 layout.storage.read_ahead(&self.file, offset + self.filled as u64, chunk as u64);
             }
         }
+        Ok(self.held(offset, len))
+    }
+
+    /// What has been read of `len` bytes at `offset`.
+    #[inline]
+    pub(crate) fn held(&self, offset: u64, len: usize) -> &[u8] {
         let from = usize::try_from(offset - self.start).expect("within the window");
         let to = (from + len).min(self.filled);
-        Ok(&self.bytes[from.min(to)..to])
+        &self.bytes[from.min(to)..to]
     }
 }
 

@@ -4,7 +4,7 @@
 mod changes;
 mod keyed;
 
-pub(crate) use changes::{Changes, TOGETHER};
+pub(crate) use changes::{Changes, TOGETHER, put_new};
 pub use keyed::Keyed;
 pub(crate) use keyed::{Found, GROUP, key_prefix};
 
@@ -28,6 +28,9 @@ pub enum Change<'a> {
     /// Bytes whose meaning is the state's own.
     Payload(&'a [u8]),
 }
+
+/// A key and its value.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
 
 /// The state of one core. Implement it to keep state in a form of your own;
 /// [`Keyed`] is the one that comes along.
@@ -90,6 +93,22 @@ pub trait State: Send {
     fn apply_all(&mut self, changes: &[Change<'_>]) {
         for &change in changes {
             self.apply(change);
+        }
+    }
+
+    /// Puts keys that the state does not have, no two of them alike, with their
+    /// values. Recovery calls it, on a fresh state, with some of the keys of a
+    /// checkpoint; where it cuts between two calls means nothing. Override it if
+    /// there is something to gain from not having to look for each key first: it
+    /// must do the same as [`State::apply_all`] with their puts, which is what it
+    /// does unless overridden.
+    fn put_new(&mut self, pairs: &[Pair<'_>]) {
+        for group in pairs.chunks(TOGETHER) {
+            let mut puts = [Change::Payload(&[]); TOGETHER];
+            for (put, &(key, value)) in puts.iter_mut().zip(group) {
+                *put = Change::Put { key, value };
+            }
+            self.apply_all(&puts[..group.len()]);
         }
     }
 }

@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 
 use self::arena::{Arena, Place};
 pub(crate) use self::order::key_prefix;
-use super::{Change, State};
+use super::{Change, Pair, State};
 use crate::error::Result;
 
 /// Keys that are looked for together at most, see [`Keyed::look_together`].
@@ -140,6 +140,12 @@ impl State for Keyed {
             for (&change, found) in group.iter().zip(found) {
                 self.apply_found(self.confirm(found, key_of(&change)), change);
             }
+        }
+    }
+
+    fn put_new(&mut self, pairs: &[Pair<'_>]) {
+        for group in pairs.chunks(GROUP) {
+            self.insert_together(group);
         }
     }
 }
@@ -381,10 +387,37 @@ impl Keyed {
 
     fn insert(&mut self, hash: u32, key: &[u8], value: &[u8]) {
         let slot = self.next_slot();
+        self.add_slot(hash, key, value);
+        self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
+        self.tidy();
+    }
+
+    #[inline]
+    fn add_slot(&mut self, hash: u32, key: &[u8], value: &[u8]) {
         let key_len = u16::try_from(key.len()).expect("the writer and the format limit keys");
         let place = self.entries.add(hash, key, value);
         self.slots.push(Slot { place, value_len: len_of(value), key_len, vacant: false, unlogged: false });
-        self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
+    }
+
+    /// Inserts keys that are not there, [`GROUP`] at the most. First all of them
+    /// into the table, where nearly every store misses the caches: so those do
+    /// not wait for each other, nor anything for them.
+    fn insert_together(&mut self, pairs: &[Pair<'_>]) {
+        if self.vacant > 0 {
+            // One of them may have a slot.
+            return pairs.iter().for_each(|&(key, value)| self.put(self.look(key), key, value));
+        }
+        let mut hashes = [0; GROUP];
+        for (hash, (key, _)) in hashes.iter_mut().zip(pairs) {
+            *hash = self.hash(key);
+            debug_assert!(self.find(*hash, key).is_none(), "the state has key {key:?}");
+        }
+        for (&hash, slot) in hashes[..pairs.len()].iter().zip(self.next_slot()..) {
+            self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
+        }
+        for (&hash, (key, value)) in hashes.iter().zip(pairs) {
+            self.add_slot(hash, key, value);
+        }
         self.tidy();
     }
 

@@ -101,6 +101,31 @@ proptest! {
 
 proptest! {
     #[test]
+    fn new_keys_put_together_are_those_put_one_by_one(
+        before in proptest::collection::vec(action(), 0..30),
+        keys in proptest::collection::vec(proptest::collection::vec(0_u8..6, 0..5), 0..300),
+        after in proptest::collection::vec(action(), 0..100),
+    ) {
+        let mut one_by_one = Keyed::default();
+        before.iter().filter_map(Action::change).for_each(|change| one_by_one.apply(change));
+        let mut together = one_by_one.clone();
+        let new: BTreeMap<_, _> = keys.iter().filter(|key| together.get(key).is_none()).zip(0_u64..).collect();
+        let values: Vec<_> = new.values().map(|value| value.to_le_bytes()).collect();
+        let pairs: Vec<Pair<'_>> = new.keys().zip(&values).map(|(key, value)| (key.as_slice(), &value[..])).collect();
+        together.put_new(&pairs);
+        pairs.iter().for_each(|&(key, value)| one_by_one.apply(Change::Put { key, value }));
+        for change in after.iter().filter_map(Action::change) {
+            together.apply(change);
+            one_by_one.apply(change);
+        }
+        prop_assert_eq!(together.len(), one_by_one.len());
+        prop_assert!(together.scan(b"").eq(one_by_one.scan(b"")));
+        for (key, _) in pairs {
+            prop_assert_eq!(together.get(key), one_by_one.get(key));
+        }
+    }
+
+    #[test]
     fn changes_are_the_last_of_each_key_in_order(
         actions in proptest::collection::vec(action(), 0..300),
         together in 1..GROUP * 3,
