@@ -137,6 +137,14 @@ impl State for Keyed {
     fn apply_all(&mut self, changes: &[Change<'_>]) {
         for group in changes.chunks(GROUP) {
             let found = self.look_together(group.iter().map(key_of));
+            if group.iter().all(|change| matches!(change, Change::Put { .. })) && are_new(&found[..group.len()]) {
+                let pairs = group.iter().filter_map(|change| match *change {
+                    Change::Put { key, value } => Some((key, value)),
+                    _ => None,
+                });
+                self.insert_together(&found.map(|found| found.hash)[..group.len()], pairs);
+                continue;
+            }
             for (&change, found) in group.iter().zip(found) {
                 self.apply_found(self.confirm(found, key_of(&change)), change);
             }
@@ -144,8 +152,17 @@ impl State for Keyed {
     }
 
     fn put_new(&mut self, pairs: &[Pair<'_>]) {
+        if self.vacant > 0 {
+            // One of them may have a slot.
+            return pairs.iter().for_each(|&(key, value)| self.put(self.look(key), key, value));
+        }
         for group in pairs.chunks(GROUP) {
-            self.insert_together(group);
+            let mut hashes = [0; GROUP];
+            for (hash, (key, _)) in hashes.iter_mut().zip(group) {
+                *hash = self.hash(key);
+                debug_assert!(self.find(*hash, key).is_none(), "the state has key {key:?}");
+            }
+            self.insert_together(&hashes[..group.len()], group.iter().copied());
         }
     }
 }
@@ -399,20 +416,11 @@ impl Keyed {
         self.slots.push(Slot { place, value_len: len_of(value), key_len, vacant: false, unlogged: false });
     }
 
-    /// Inserts keys that are not there, [`GROUP`] at the most. First all of them
-    /// into the table, where nearly every store misses the caches: so those do
-    /// not wait for each other, nor anything for them.
-    fn insert_together(&mut self, pairs: &[Pair<'_>]) {
-        if self.vacant > 0 {
-            // One of them may have a slot.
-            return pairs.iter().for_each(|&(key, value)| self.put(self.look(key), key, value));
-        }
-        let mut hashes = [0; GROUP];
-        for (hash, (key, _)) in hashes.iter_mut().zip(pairs) {
-            *hash = self.hash(key);
-            debug_assert!(self.find(*hash, key).is_none(), "the state has key {key:?}");
-        }
-        for (&hash, slot) in hashes[..pairs.len()].iter().zip(self.next_slot()..) {
+    /// Inserts keys that have no slot. First all of them into the table, where
+    /// nearly every store misses the caches: so those do not wait for each other,
+    /// nor anything for them.
+    fn insert_together<'k>(&mut self, hashes: &[u32], pairs: impl Iterator<Item = Pair<'k>>) {
+        for (&hash, slot) in hashes.iter().zip(self.next_slot()..) {
             self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
         }
         for (&hash, (key, value)) in hashes.iter().zip(pairs) {
@@ -534,6 +542,13 @@ fn key_of<'a>(change: &Change<'a>) -> &'a [u8] {
         Change::Put { key, .. } | Change::Delete { key } => key,
         Change::Payload(_) => b"",
     }
+}
+
+/// Whether keys that were looked for together have no slot, and are not two of
+/// them alike.
+fn are_new(found: &[Found]) -> bool {
+    let same = |hash: u32, others: &[Found]| others.iter().fold(false, |same, other| same | (other.hash == hash));
+    !found.iter().any(Found::is_known) && (1..found.len()).all(|at| !same(found[at].hash, &found[..at]))
 }
 
 fn number(slot: usize) -> u32 {
