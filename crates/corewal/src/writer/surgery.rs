@@ -2,7 +2,7 @@
 //! it (`reset`). Each is a durable record before it is anything else, and none
 //! gives an LSN or a sequence to other bytes.
 
-use corewal_format::{BLOCK_LEN, Epoch, Lsn, Record};
+use corewal_format::{BLOCK_LEN, Epoch, Lsn, Record, block_align};
 use corewal_io::Storage;
 
 use super::Writer;
@@ -60,18 +60,18 @@ impl<S: Storage> Writer<S> {
         if lsn == held.base_lsn {
             return Ok(None); // the end of the segment before
         }
-        let mut last = held.base_lsn;
+        let (mut last, mut end) = (held.base_lsn, held.base_lsn);
         let Ok(mut cursor) = Cursor::new(&self.layout, self.log, held.id, Lsn(u64::MAX))? else {
             return Ok(Some(last));
         };
-        while let Step::Frame(_, place) = cursor.step()? {
-            if place.lsn() == lsn {
-                return Ok(None);
-            }
-            if place.lsn() > lsn {
-                break;
+        while let Step::Frame(frame, place) = cursor.step()? {
+            if place.lsn() >= lsn {
+                // Behind the last frame of a segment there may be a rest: the
+                // next segment does not begin where this one ends.
+                return Ok((place.lsn() > lsn && end != lsn).then_some(last));
             }
             last = place.lsn();
+            end = last.plus(block_align(frame.header.len) as u64);
         }
         Ok(Some(last))
     }

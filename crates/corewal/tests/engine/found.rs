@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use corewal::io::{CrashKind, Fault, FaultKind, OperationKind, SimStorage};
-use corewal::{Commit, Epoch, Error, Keyed, LogId, Lsn, Opened, Options, Recover, Verdict};
+use corewal::{Change, Commit, Epoch, Error, Keyed, LogId, Lsn, Opened, Options, Recover, State, Verdict};
 
 type Store = Opened<Keyed, SimStorage>;
 
@@ -418,4 +418,55 @@ fn a_manifest_of_the_past_is_noticed_by_the_newer_one_beside_it() {
     let error = options(2).open_on(disk, "/db", |_| Keyed::default()).unwrap_err();
     assert!(error.to_string().contains("is not newer than the one before it"), "{error}");
     assert_eq!(error.damage().unwrap().path, PathBuf::from(MANIFEST));
+}
+
+/// A segment was sealed before its end, for the next frame did not fit, and then
+/// there was no buffer for that frame: the log ended behind the seal, which
+/// `durable_lsn` said. Once it had gone on in the next segment, `truncate_to`
+/// would not take that position for one at which a frame begins or a segment
+/// ends.
+#[test]
+fn a_log_is_cut_where_a_segment_ended_before_its_end() {
+    let disk = SimStorage::default();
+    let mut writer = options(1).recover(Recover::Latest).open_writers(disk.clone(), "/db").unwrap().0.remove(0);
+    let (mut kept, mut random) = (0, fastrand::Rng::with_seed(1));
+    let (end, next) = loop {
+        writer.payload(b"small").unwrap();
+        writer.commit(&Commit::new()).unwrap();
+        writer.submit().unwrap();
+        kept += 1;
+        // Two blocks. The seal takes the last buffer, if it comes to that.
+        let refused = writer.payload(&vec![1; random.usize(5_000..9_000)]).is_err_and(|error| error.is_full());
+        let end = writer.sync().unwrap();
+        let next = writer.payload(b"taken back").unwrap();
+        writer.commit(&Commit::new()).unwrap();
+        writer.sync().unwrap();
+        if refused && next.get() > end.get() + 2 * 4096 {
+            break (end, next);
+        }
+        writer.truncate_to(end).unwrap();
+        assert!(kept < 100, "no segment ends before its end");
+    };
+    let inside = Lsn(end.get() - 4096 + 8);
+    assert!(matches!(writer.truncate_to(inside), Err(Error::BadLsn { asked, .. }) if asked == inside));
+    let between = Lsn(end.get() + 8);
+    assert!(between < next && matches!(writer.truncate_to(between), Err(Error::BadLsn { .. })));
+    let to = writer.truncate_to(end).unwrap();
+    assert!(to <= end, "{to} is behind {end}");
+    drop(writer);
+    let opened = options(1).recover(Recover::Latest).open_on(disk, "/db", |_| Payloads::default()).unwrap();
+    let Payloads(found) = opened.shards[0].state();
+    assert!(found.iter().all(|payload| payload != b"taken back"), "{found:?}");
+    assert_eq!(found.iter().filter(|payload| *payload == b"small").count(), kept);
+}
+
+#[derive(Default)]
+struct Payloads(Vec<Vec<u8>>);
+
+impl State for Payloads {
+    fn apply(&mut self, change: Change<'_>) {
+        if let Change::Payload(bytes) = change {
+            self.0.push(bytes.to_vec());
+        }
+    }
 }
