@@ -300,6 +300,14 @@ pub trait StorageIo: Send {
     /// that nothing was submitted; a write's buffer is lost with it.
     fn submit(&mut self, operation: Operation<Self::File>) -> io::Result<Token>;
 
+    /// As [`StorageIo::submit`], for one of several that come together: it may
+    /// begin only with the next [`StorageIo::poll`], or with the next operation
+    /// that is submitted, if all of them begin for the price of one. What was
+    /// queued is done, too, if the write path is dropped.
+    fn queue(&mut self, operation: Operation<Self::File>) -> io::Result<Token> {
+        self.submit(operation)
+    }
+
     /// Appends what has completed to `completions`, without order.
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()>;
 

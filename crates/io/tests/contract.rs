@@ -9,14 +9,14 @@ use std::path::Path;
 use common::{BLOCK, block_write, blocks, read_all, run, sync, write, write_durably};
 use corewal_io::{
     AlignedBuf, BLOCK_SIZE, Backend, EntryKind, FileStorage, OpenMode, Operation, SimOptions, SimStorage, Storage,
-    StorageIo, Wait,
+    StorageIo, Token, Wait,
 };
 
 type Law<S> = fn(&S, &Path);
 
 /// Every law with its name, each run in a directory of its own.
 fn contract<S: Storage>(storage: &S, root: &Path) {
-    let laws: [(&str, Law<S>); 25] = [
+    let laws: [(&str, Law<S>); 27] = [
         ("a created file is empty and there", created_file_is_empty),
         ("an existing entry is not created again", existing_is_refused),
         ("a missing file is not found", missing_is_not_found),
@@ -27,8 +27,10 @@ fn contract<S: Storage>(storage: &S, root: &Path) {
         ("durable writes and syncs complete", durable_writes),
         ("a lone operation is performed to its end", lone_operation),
         ("durable writes beside each other all arrive", many_in_flight),
+        ("what is queued begins with what comes next, and all of it completes", queued),
         ("parts of one memory are written beside each other", parts_beside_each_other),
         ("what was submitted happens though nobody polls", dropped_in_flight),
+        ("what was queued happens though nobody polls", dropped_while_queued),
         ("write_at writes all, or refuses", write_at),
         ("zero writes zeros, and extends the file", zero),
         ("a broken write is refused at submit", broken_write_is_refused),
@@ -303,23 +305,73 @@ fn parts_beside_each_other<S: Storage>(storage: &S, dir: &Path) {
     assert_eq!(read_all(storage, &file), *whole);
 }
 
+/// Short writes and long ones, queued and submitted in turns, waited for one at
+/// a time or looked for.
+fn queued<S: Storage>(storage: &S, dir: &Path) {
+    const COUNT: u8 = 40;
+    const LONG: usize = 8;
+    let place = |number: u8| u64::from(number) * LONG as u64 * BLOCK;
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    storage.zero(&file, 0, place(COUNT)).unwrap();
+    let mut io = storage.io(0).unwrap();
+    let (mut tokens, mut completions) = (Vec::new(), Vec::new());
+    for number in 0..COUNT {
+        let len = if number % 5 == 0 { LONG * BLOCK_SIZE } else { BLOCK_SIZE };
+        let mut buffer = io.buffer(len);
+        buffer.fill(number + 1);
+        let offset = place(number);
+        let operation = Operation::Write { file: file.clone(), offset, buffer, range: 0..len, data_sync: true };
+        tokens.push(if number % 7 == 6 { io.submit(operation) } else { io.queue(operation) }.unwrap());
+        if number % 11 == 10 {
+            io.poll(if number % 2 == 0 { Wait::One } else { Wait::No }, &mut completions).unwrap();
+        }
+        assert_eq!(io.in_flight() + completions.len(), tokens.len());
+    }
+    tokens.push(io.queue(Operation::Sync { file: file.clone() }).unwrap());
+    while io.in_flight() > 0 {
+        io.poll(Wait::One, &mut completions).unwrap();
+    }
+    assert!(completions.iter().all(|done| done.result.is_ok()));
+    let mut found: Vec<_> = completions.iter().map(|done| done.token).collect();
+    found.sort_unstable_by_key(|token| token.0);
+    assert_eq!(found, tokens);
+    for (part, number) in blocks(&read_all(storage, &file)).chunks(LONG).zip(0..) {
+        let written = if number % 5 == 0 { LONG } else { 1 };
+        let expected = (0..LONG).map(|at| if at < written { number + 1 } else { 0 });
+        assert!(part.iter().copied().eq(expected), "write {number}: {part:?}");
+    }
+}
+
 fn dropped_in_flight<S: Storage>(storage: &S, dir: &Path) {
+    dropped(storage, dir, 64, S::Io::submit);
+}
+
+fn dropped_while_queued<S: Storage>(storage: &S, dir: &Path) {
+    dropped(storage, dir, 1, S::Io::queue);
+}
+
+fn dropped<S: Storage>(
+    storage: &S,
+    dir: &Path,
+    blocks: usize,
+    begin: fn(&mut S::Io, Operation<S::File>) -> std::io::Result<Token>,
+) {
     const COUNT: usize = 8;
     let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
     let mut io = storage.io(0).unwrap();
     for number in 0..COUNT {
-        let mut buffer = io.buffer(64 * BLOCK_SIZE);
+        let mut buffer = io.buffer(blocks * BLOCK_SIZE);
         let len = buffer.capacity();
         buffer.fill(u8::try_from(number).unwrap() + 1);
         let offset = (number * len) as u64;
         let operation = Operation::Write { file: file.clone(), offset, buffer, range: 0..len, data_sync: true };
-        io.submit(operation).unwrap();
+        begin(&mut io, operation).unwrap();
     }
     drop(io);
     // What is allocated now must not be what those writes still read.
-    let others: Vec<_> = (0..COUNT).map(|_| vec![0xee_u8; 64 * BLOCK_SIZE]).collect();
+    let others: Vec<_> = (0..COUNT).map(|_| vec![0xee_u8; blocks * BLOCK_SIZE]).collect();
     let bytes = read_all(storage, &file);
-    for (number, part) in bytes.chunks(64 * BLOCK_SIZE).enumerate() {
+    for (number, part) in bytes.chunks(blocks * BLOCK_SIZE).enumerate() {
         assert!(part.iter().all(|byte| usize::from(*byte) == number + 1), "write {number}");
     }
     assert_eq!(bytes.len(), COUNT * others[0].len());

@@ -210,12 +210,11 @@ pub(super) fn stream(log: &mut Log, batch: u64, depth: usize, timer: &Timer) -> 
         }
         let since = Instant::now();
         let lsn = log.commit()?;
-        under_way.settle(log.writer.poll()?);
+        log.writer.queue_sync()?;
+        under_way.push(lsn, since);
         while under_way.len() >= depth {
             under_way.settle(log.writer.wait()?);
         }
-        log.writer.request_sync()?;
-        under_way.push(lsn, since);
         commits += 1;
         log.trim()?;
     }

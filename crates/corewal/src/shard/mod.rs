@@ -335,6 +335,16 @@ impl<T: State, S: Storage> Shard<T, S> {
         self.log.writer.request_sync()
     }
 
+    /// As [`Shard::request_sync`], for one of several commits that come together
+    /// and are to be durable each on its own: see [`Writer::queue_sync`]. Poll
+    /// before the thread sleeps.
+    ///
+    /// # Errors
+    /// [`Error::Latched`].
+    pub fn queue_sync(&mut self) -> Result<()> {
+        self.log.writer.queue_sync()
+    }
+
     /// Makes everything appended so far durable and waits for it; ends the
     /// epochs that the store has announced, unless a batch is open. Returns the
     /// durable position.

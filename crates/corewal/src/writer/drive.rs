@@ -11,6 +11,15 @@ use super::{Destination, Writer};
 use crate::error::Result;
 use crate::planted::PlantedBug;
 
+/// When a write begins.
+#[derive(Clone, Copy, Debug)]
+enum Begin {
+    /// Before the call returns.
+    Now,
+    /// With the next call into the system, if it is short.
+    WithNext,
+}
+
 impl<S: Storage> Writer<S> {
     /// Hands everything appended to the backend and returns without waiting
     /// for it to become durable. (A blocking backend has written it by then.)
@@ -21,7 +30,7 @@ impl<S: Storage> Writer<S> {
     pub fn submit(&mut self) -> Result<()> {
         self.check_latch()?;
         self.finish();
-        self.submit_finished(false)
+        self.submit_finished(false, Begin::Now)
     }
 
     /// Hands the frames that are full to the backend; the one at hand goes on.
@@ -38,20 +47,24 @@ impl<S: Storage> Writer<S> {
     #[cold]
     fn submit_queued(&mut self) -> Result<()> {
         self.check_latch()?;
-        self.submit_finished(false)
+        self.submit_finished(false, Begin::Now)
     }
 
-    fn submit_finished(&mut self, data_sync: bool) -> Result<()> {
+    fn submit_finished(&mut self, data_sync: bool, begin: Begin) -> Result<()> {
         while let Some(frame) = self.finished.pop_front() {
-            self.submit_frame(frame, data_sync || self.direct)?;
+            self.submit_frame(frame, data_sync || self.direct, begin)?;
         }
         self.supply.flush();
         Ok(())
     }
 
-    fn submit_frame(&mut self, frame: Finished, data_sync: bool) -> Result<()> {
+    fn submit_frame(&mut self, frame: Finished, data_sync: bool, begin: Begin) -> Result<()> {
         let (operation, destination) = self.write_of(frame, data_sync);
-        match self.io.submit(operation) {
+        let submitted = match begin {
+            Begin::Now => self.io.submit(operation),
+            Begin::WithNext => self.io.queue(operation),
+        };
+        match submitted {
             Ok(token) => self.note_submitted(self.planted_token(token), destination),
             Err(error) => return Err(self.latch("submit a write", &error)),
         }
@@ -89,16 +102,58 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Asks for everything appended so far to become durable, without waiting:
-    /// [`Writer::poll`] drives it on.
+    /// [`Writer::poll`] drives it on. The writes begin at once.
     ///
     /// # Errors
     /// As [`Writer::submit`].
     pub fn request_sync(&mut self) -> Result<()> {
+        self.request(Begin::Now)
+    }
+
+    /// As [`Writer::request_sync`], for one of several commits that come together
+    /// and are to be durable each on its own: a short write may begin only with
+    /// the next [`Writer::poll`] or [`Writer::wait`], and then all of them begin
+    /// for one call into the system. So **poll before the thread sleeps** or does
+    /// something long. (What it gains stands in docs/PERFORMANCE.md. Where
+    /// commits may become durable together, one sync for all of them is better
+    /// still.)
+    ///
+    /// ```
+    /// use corewal::io::FileStorage;
+    /// use corewal::{Commit, Options};
+    ///
+    /// # fn main() -> corewal::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let (mut writers, _) = Options::new().cores(1).open_writers(FileStorage::new(), dir.path())?;
+    /// let log = &mut writers[0];
+    /// let mut orders = std::collections::VecDeque::new();
+    /// // A turn of the loop: eight orders have come.
+    /// for order in 0..8_u64 {
+    ///     log.put(&order.to_le_bytes(), b"green")?;
+    ///     orders.push_back((order, log.commit(&Commit::new())?));
+    ///     log.queue_sync()?;
+    /// }
+    /// // Now they begin, and each is accepted as soon as it is durable.
+    /// while !orders.is_empty() {
+    ///     let durable = log.wait()?;
+    ///     while orders.pop_front_if(|(_, end)| *end <= durable).is_some() {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Writer::submit`].
+    pub fn queue_sync(&mut self) -> Result<()> {
+        self.request(Begin::WithNext)
+    }
+
+    fn request(&mut self, begin: Begin) -> Result<()> {
         self.check_latch()?;
         self.finish();
         // A single frame behind a durable log can carry its own sync.
         let alone = self.is_alone();
-        self.submit_finished(alone)?;
+        self.submit_finished(alone, begin)?;
         self.ledger.want_durable(self.ledger.submitted());
         self.start_sync()?;
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use corewal::io::{Fault, FaultKind, FileStorage, OperationKind, SimStorage, Storage};
+use corewal::io::{Backend, Fault, FaultKind, FileStorage, OperationKind, SimStorage, Storage};
 use corewal::{
     Clock, Commit, DurableLsn, Error, GroupCommit, Keyed, LogId, Lsn, ManualClock, Options, Recover, Shard, TimestampNs,
 };
@@ -300,5 +300,37 @@ fn a_reactor_can_sleep_between_its_polls() {
                 completions.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
             }
         }
+    }
+}
+
+/// In turns of some commits each, none of which has begun before the poll: all
+/// become durable, and are there again, the last of them on every backend.
+#[test]
+fn commits_that_are_queued_become_durable_in_order() {
+    fn turns<S: Storage + Clone>(storage: &S, dir: &std::path::Path) {
+        let mut shard = open_on(storage.clone(), dir, GroupCommit::manual(), Arc::new(ManualClock::default()));
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut ends = std::collections::VecDeque::new();
+        for number in 0..200_u32 {
+            shard.put(b"newest", &number.to_le_bytes()).unwrap();
+            shard.put(b"bulk", &vec![1; random.usize(0..30_000)]).unwrap();
+            ends.push_back(shard.commit(&Commit::new()).unwrap());
+            shard.queue_sync().unwrap();
+            if random.u8(0..12) == 0 {
+                let durable = if random.u8(0..3) > 0 { shard.poll() } else { shard.sync() }.unwrap();
+                while ends.pop_front_if(|end| *end <= durable).is_some() {}
+            }
+        }
+        let last = shard.log().appended_lsn();
+        assert!(poll_until(&mut shard, last), "{shard:?}");
+        assert_eq!(shard.log().records_since_sync(), 0);
+        drop(shard);
+        let shard = open_on(storage.clone(), dir, GroupCommit::manual(), Arc::new(ManualClock::default()));
+        assert_eq!(shard.get(b"newest").unwrap(), 199_u32.to_le_bytes());
+    }
+    turns(&SimStorage::default(), "/db".as_ref());
+    for backend in [Backend::Auto, Backend::Blocking] {
+        let dir = tempfile::tempdir().unwrap();
+        turns(&FileStorage::new().backend(backend), dir.path());
     }
 }

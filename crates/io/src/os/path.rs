@@ -38,6 +38,10 @@ impl StorageIo for FileIo {
         whichever!(self, io => io.submit(operation))
     }
 
+    fn queue(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
+        whichever!(self, io => io.queue(operation))
+    }
+
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         whichever!(self, io => io.poll(wait, completions))
     }

@@ -10,6 +10,7 @@ use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
 
 use super::Ring;
+use super::ring::Begin;
 use crate::os::OsFile;
 use crate::os::direct::Direct;
 use crate::os::io::perform;
@@ -18,6 +19,10 @@ use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 /// A ring's own: how many operations one system call can hand over. The kernel
 /// holds twice as many completions.
 const ENTRIES: u32 = 256;
+
+/// A longer write begins at once, also when it is queued: it takes so long that
+/// the call into the system is nothing beside it, and the disk should not wait.
+const QUEUED_MAX: usize = 16 << 10;
 
 /// The most that one operation writes; a longer write is short, as of any
 /// backend (`write(2)`: "at most 0x7ffff000 bytes").
@@ -135,7 +140,7 @@ impl UringIo {
             if result.as_ref().is_err_and(did_not_happen) {
                 let entry = slot.as_ref().expect("in flight").entry.clone();
                 // SAFETY: its buffer and its file are still held in the slot.
-                match unsafe { self.ring.submit_as(self.guest, id, entry) } {
+                match unsafe { self.ring.submit_as(self.guest, id, entry, Begin::Now) } {
                     Ok(()) => continue,
                     Err(error) => result = Err(error),
                 }
@@ -148,13 +153,38 @@ impl UringIo {
         Ok(())
     }
 
-    /// Hands an entry to the kernel at once, so that its work begins though
-    /// nobody may poll for a while. (What that costs where many are handed over
-    /// in a row stands in docs/PERFORMANCE.md.)
+    fn hand_over(&mut self, operation: Operation<OsFile>, begin: Begin) -> io::Result<Token> {
+        match operation {
+            Operation::Write { file, offset, buffer, range, data_sync } => {
+                write::check(offset, &buffer, &range)?;
+                if !matches!(file.direct(), Direct::Open(_)) {
+                    return self.write_now(Operation::Write { file, offset, buffer, range, data_sync });
+                }
+                let begin = if range.len() > QUEUED_MAX { Begin::Now } else { begin };
+                let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
+                self.start(entry, Some(buffer), file, begin)
+            }
+            Operation::Sync { file } => {
+                let fd = Fd(file.for_writing().as_raw_fd());
+                let entry = opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build();
+                self.start(entry, None, file, begin)
+            }
+        }
+    }
+
+    /// Hands an entry to the kernel. Unless it is queued, at once, so that its
+    /// work begins though nobody may poll for a while. (What that costs where many
+    /// are handed over in a row stands in docs/PERFORMANCE.md.)
     ///
     /// The file is named by its descriptor. In the ring's own table it would
     /// save at most 0.1 µs, and the table would keep a removed file's blocks.
-    fn start(&mut self, entry: squeue::Entry, buffer: Option<AlignedBuf>, file: OsFile) -> io::Result<Token> {
+    fn start(
+        &mut self,
+        entry: squeue::Entry,
+        buffer: Option<AlignedBuf>,
+        file: OsFile,
+        begin: Begin,
+    ) -> io::Result<Token> {
         while self.running() >= self.most {
             self.take_in(Wait::One)?;
         }
@@ -164,7 +194,7 @@ impl UringIo {
         });
         // SAFETY: the buffer and the file go into `running` below and stay
         // there, whole, until the operation has completed.
-        if let Err(error) = unsafe { self.ring.submit_as(self.guest, id, entry.clone()) } {
+        if let Err(error) = unsafe { self.ring.submit_as(self.guest, id, entry.clone(), begin) } {
             self.free.push(id);
             return Err(error);
         }
@@ -191,21 +221,11 @@ impl StorageIo for UringIo {
     }
 
     fn submit(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
-        match operation {
-            Operation::Write { file, offset, buffer, range, data_sync } => {
-                write::check(offset, &buffer, &range)?;
-                if !matches!(file.direct(), Direct::Open(_)) {
-                    return self.write_now(Operation::Write { file, offset, buffer, range, data_sync });
-                }
-                let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
-                self.start(entry, Some(buffer), file)
-            }
-            Operation::Sync { file } => {
-                let fd = Fd(file.for_writing().as_raw_fd());
-                let entry = opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build();
-                self.start(entry, None, file)
-            }
-        }
+        self.hand_over(operation, Begin::Now)
+    }
+
+    fn queue(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
+        self.hand_over(operation, Begin::WithNext)
     }
 
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {

@@ -66,6 +66,16 @@ struct State {
     event: Option<OwnedFd>,
 }
 
+/// When an operation begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Before the call returns.
+    Now,
+    /// With whatever enters the kernel next: the next operation that begins at
+    /// once, or looking for completions.
+    WithNext,
+}
+
 /// Prints no more than that it is one: its state belongs to a thread.
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +148,7 @@ impl Ring {
         // Counted first: it may have completed when `push` returns.
         state.owners_running += 1;
         // SAFETY: the caller promises what is asked.
-        let pushed = unsafe { state.push(entry) };
+        let pushed = unsafe { state.push(entry, Begin::Now) };
         if pushed.is_err() {
             state.owners_running -= 1;
         }
@@ -187,10 +197,10 @@ impl Ring {
     /// # Safety
     ///
     /// As for [`Ring::submit`].
-    pub(super) unsafe fn submit_as(&self, guest: u16, id: u32, entry: squeue::Entry) -> io::Result<()> {
+    pub(super) unsafe fn submit_as(&self, guest: u16, id: u32, entry: squeue::Entry, begin: Begin) -> io::Result<()> {
         let entry = entry.user_data(OURS | u64::from(guest) << GUEST_SHIFT | u64::from(id));
         // SAFETY: the caller promises what is asked.
-        unsafe { self.lock().push(&entry) }
+        unsafe { self.lock().push(&entry, begin) }
     }
 
     /// Appends what has completed of a guest's. With [`Wait::One`] something
@@ -246,12 +256,13 @@ impl State {
         self.guests[usize::from(guest)].as_mut().expect("an enrolled guest")
     }
 
-    /// Puts an entry into the submission queue and tells the kernel.
+    /// Puts an entry into the submission queue, and tells the kernel if it is to
+    /// begin. (If not, the next call that enters does.)
     ///
     /// # Safety
     ///
     /// As for [`Ring::submit`].
-    unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+    unsafe fn push(&mut self, entry: &squeue::Entry, begin: Begin) -> io::Result<()> {
         while self.ring.submission().is_full() {
             self.enter(0)?;
             if self.ring.params().is_setup_sqpoll() {
@@ -260,9 +271,11 @@ impl State {
         }
         // SAFETY: the caller promises what is asked.
         unsafe { self.ring.submission().push(entry) }.expect("there is room");
-        // The entry is in the queue: what is wrong comes out when it is waited
-        // for, which enters again.
-        let _ = self.enter(0);
+        if begin == Begin::Now {
+            // The entry is in the queue: what is wrong comes out when it is
+            // waited for, which enters again.
+            let _ = self.enter(0);
+        }
         Ok(())
     }
 
