@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use common::{BLOCK, block_write, blocks, run, write_durably};
 use corewal_io::io_uring::{IoUring, opcode, types::Fd};
@@ -154,6 +155,47 @@ fn more_can_be_submitted_than_the_ring_holds_and_more_memory_than_it_registers()
         let expected: Vec<_> = (0..COUNT).map(|number| (number % 100) as u8 + round).collect();
         assert_eq!(found, expected);
     }
+}
+
+/// What is queued has not begun before the poll, and what is submitted takes it
+/// along: that it waits is what makes it cheap. A long write does not wait.
+#[test]
+fn what_is_queued_begins_with_the_poll_or_with_what_is_submitted() {
+    let ring = ring_or_return!(Ring::new(64));
+    let storage = FileStorage::new().backend(Backend::Uring).rings(vec![ring]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&storage, dir.path());
+    storage.zero(&file, 0, 64 * BLOCK).unwrap();
+    if !storage.write_path(&file).direct {
+        return println!("skipped: no direct writes here");
+    }
+    let first_bytes = || blocks(&fs::read(dir.path().join("a")).unwrap());
+    let mut io = storage.io(0).unwrap();
+    let mut completions = Vec::new();
+    for number in 0..8 {
+        let operation = block_write(&mut io, &file, number, 1, true);
+        io.queue(operation).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(first_bytes().iter().all(|byte| *byte == 0), "begun before the poll");
+    while io.in_flight() > 0 {
+        io.poll(Wait::One, &mut completions).unwrap();
+    }
+    assert_eq!(first_bytes()[..9], [1, 1, 1, 1, 1, 1, 1, 1, 0]);
+
+    let queued = block_write(&mut io, &file, 0, 2, true);
+    io.queue(queued).unwrap();
+    let mut buffer = io.buffer(32 * BLOCK_SIZE);
+    buffer.fill(3);
+    let range = 0..buffer.capacity();
+    io.queue(Operation::Write { file: file.clone(), offset: 8 * BLOCK, buffer, range, data_sync: true }).unwrap();
+    let wait = || (0..500).any(|_| (std::thread::sleep(Duration::from_millis(10)), first_bytes()[0] == 2).1);
+    assert!(wait(), "the long write takes the short one along");
+    while io.in_flight() > 0 {
+        io.poll(Wait::One, &mut completions).unwrap();
+    }
+    assert_eq!(first_bytes()[8], 3);
+    assert!(completions.iter().all(|done| done.result.is_ok()));
 }
 
 #[test]

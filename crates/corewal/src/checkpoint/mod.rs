@@ -36,9 +36,9 @@ pub(crate) use keeper::Keeper;
 pub use offline::{checkpoint, checkpoint_on};
 pub use policy::Checkpoints;
 pub(crate) use reshard::{base_behind, begin_log};
+use run::Stamp;
 #[cfg(test)]
-pub(crate) use run::RunWriter;
-pub(crate) use run::Stamp;
+pub(crate) use run::{RunWriter, place_for_runs};
 pub(crate) use source::{Merge, check_whole, for_each_record};
 
 use crate::commit::Progress;

@@ -253,3 +253,14 @@ impl<S: Storage> Writes<S> {
         }
     }
 }
+
+/// A simulated disk with an empty place for runs, and whose they are.
+#[cfg(test)]
+pub(crate) fn place_for_runs() -> (Layout<corewal_io::SimStorage>, LogIdentity, Stamp) {
+    let layout = Layout::new(corewal_io::SimStorage::default(), std::path::Path::new("/db"));
+    crate::recovery::create_dir(&layout, &layout.dir).unwrap();
+    crate::recovery::create_dir(&layout, &layout.runs()).unwrap();
+    let log_id = corewal_format::LogId([7; 16]);
+    let log = LogIdentity { log_id, core: corewal_format::CoreId(0), cores: 1, covered: Lsn(0) };
+    (layout, log, Stamp { epoch: Epoch(1), time: TimestampNs(1) })
+}

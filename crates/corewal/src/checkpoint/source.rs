@@ -485,14 +485,11 @@ pub(crate) fn check_whole<S: Storage>(layout: &Layout<S>, core: CoreId, run: Run
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::Path;
 
-    use corewal_format::{Epoch, LogId, RunId, TimestampNs};
-    use corewal_io::SimStorage;
+    use corewal_format::RunId;
 
-    use super::super::run::{RunWriter, Stamp};
+    use super::super::run::{RunWriter, place_for_runs};
     use super::*;
-    use crate::recovery::create_dir;
 
     /// Keys that share beginnings, are one another's beginning, and reach both
     /// ends of what a prefix can say.
@@ -502,13 +499,9 @@ mod tests {
 
     #[test]
     fn a_merge_gives_each_key_once_in_order_with_its_newest_value() {
-        let log = LogIdentity { log_id: LogId([7; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
-        let stamp = Stamp { epoch: Epoch(1), time: TimestampNs(1) };
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let layout = Layout::new(SimStorage::default(), Path::new("/db"));
-            create_dir(&layout, &layout.dir).unwrap();
-            create_dir(&layout, &layout.runs()).unwrap();
+            let (layout, log, stamp) = place_for_runs();
             let mut expected = BTreeMap::new();
             let mut runs = Vec::new();
             for number in 1..=random.u64(1..6) {

@@ -221,14 +221,11 @@ impl<T: State> Recovered<T> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::Path;
 
-    use corewal_format::{CoreId, Epoch, LogId, RunId, TimestampNs};
-    use corewal_io::SimStorage;
+    use corewal_format::RunId;
 
     use super::*;
-    use crate::checkpoint::{RunWriter, Stamp};
-    use crate::recovery::create_dir;
+    use crate::checkpoint::{RunWriter, place_for_runs};
     use crate::state::{Keyed, Pair};
 
     /// A state, and how many keys it was shown together.
@@ -259,13 +256,9 @@ mod tests {
     /// taken as they are, others are merged.
     #[test]
     fn a_checkpoint_is_loaded_whether_frames_are_taken_whole_or_merged() {
-        let log = LogIdentity { log_id: LogId([7; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
-        let stamp = Stamp { epoch: Epoch(1), time: TimestampNs(1) };
         for seed in 0..12 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let layout = Layout::new(SimStorage::default(), Path::new("/db"));
-            create_dir(&layout, &layout.dir).unwrap();
-            create_dir(&layout, &layout.runs()).unwrap();
+            let (layout, log, stamp) = place_for_runs();
             let mut expected = BTreeMap::new();
             let mut runs = Vec::new();
             let mut write = |number: u64, level, changes: BTreeMap<u64, Option<u64>>| {
@@ -301,6 +294,9 @@ mod tests {
             let expected = expected.into_iter().map(|(key, value)| (text(key).into_bytes(), value));
             assert!(found.into_iter().eq(expected), "seed {seed}");
             assert!(groups.iter().all(|&group| (1..=TOGETHER).contains(&group)), "seed {seed}: {groups:?}");
+            // The keys of a frame that is taken whole are no multiple of a group.
+            let cut = groups.iter().filter(|&&group| group < TOGETHER).count();
+            assert!(seed % 3 > 0 || cut > 3, "seed {seed}: no frame is taken whole");
         }
     }
 }
