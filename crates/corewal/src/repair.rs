@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, Epoch, Lsn, MAX_EPOCH, Manifest, ManifestState, Opening, Record, SegmentHeader, SegmentId,
-    Sequence, block_align, name,
+    BLOCK_LEN, CoreId, Epoch, Lsn, MAX_BASE_LSN, MAX_EPOCH, Manifest, ManifestState, Opening, Record, SegmentHeader,
+    SegmentId, Sequence, block_align, name,
 };
 use corewal_io::{AlignedBuf, EntryKind, FileStorage, OpenMode, Storage};
 
@@ -58,7 +58,8 @@ pub struct Repair {
 /// [`Error::Unsupported`] (a repair by an older program would destroy newer
 /// data); [`Error::Damaged`] if no checkpoint is whole to which the logs go
 /// back, which nothing here can make again: an archive may have it;
-/// [`Error::Io`], after which repair again.
+/// [`Error::BadLsn`] if the log says that all positions are used up, which no
+/// log gets to; [`Error::Io`], after which repair again.
 pub fn repair(dir: impl AsRef<Path>, apply: bool) -> Result<Repair> {
     // Compiled here, for all callers.
     fn on_files(dir: &Path, apply: bool) -> Result<Repair> {
@@ -143,14 +144,15 @@ fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair>
     let checkpoint = manifest.newest().map_or(Epoch(0), |newest| newest.epoch);
     let cut_of = |core: CoreId| {
         let (log, survey) = (LogIdentity::of(&manifest, core), &surveys[core.index()]);
-        Cut { layout: &layout, log, survey, claimed, checkpoint }
+        let fresh = Fresh::behind(&layout, log, survey)?;
+        Ok::<_, Error>(Cut { layout: &layout, log, survey, claimed, checkpoint, fresh })
     };
     // The logs as the repair leaves them, and which are cut.
     let mut after_repair = surveys.clone();
     let mut cuts = BTreeMap::new();
     for survey in &surveys {
         let Some(damage) = survey.damage(&layout) else { continue };
-        let cut = cut_of(survey.core);
+        let cut = cut_of(survey.core)?;
         repair.steps.push(RepairStep {
             core: Some(survey.core),
             damage: damage.to_string(),
@@ -174,14 +176,14 @@ fn repair_dir<S: Storage>(storage: S, dir: &Path, apply: bool) -> Result<Repair>
             loss: format!("{}; already gone from this log", damage.loss),
         });
         after_repair[damage.core.index()].ended = claimed;
-        cuts.insert(damage.core, cut_of(damage.core));
+        cuts.insert(damage.core, cut_of(damage.core)?);
     }
     // One that ends before what the newest checkpoint has of it.
     let complete = |after: &[Survey]| newest_common(after.iter().map(|survey| &survey.coverage), MAX_EPOCH);
     while let Err(Error::Damaged(damage)) =
         check_reach(&layout, &manifest, after_repair.iter(), complete(&after_repair))
     {
-        let cut = cut_of(damage.core);
+        let cut = cut_of(damage.core)?;
         repair.steps.push(RepairStep {
             core: Some(damage.core),
             damage: damage.to_string(),
@@ -224,7 +226,7 @@ fn cover_given_up<S: Storage>(
     let given_up: Vec<_> = cuts.values().filter(|cut| !cut.keeps_something()).collect();
     let Some(mut newest) = manifest.newest().filter(|_| !given_up.is_empty()).cloned() else { return Ok(()) };
     for cut in given_up {
-        newest.cores[cut.log.core.index()].lsn = cut.fresh().base_lsn;
+        newest.cores[cut.log.core.index()].lsn = cut.fresh.base_lsn;
     }
     aside.keep(None, &layout.manifest(), name::MANIFEST)?;
     // Both say the same; the one before has to be the older of them.
@@ -343,6 +345,7 @@ struct Cut<'s, S> {
     claimed: Epoch,
     /// Epoch of the newest checkpoint; 0 if there is none.
     checkpoint: Epoch,
+    fresh: Fresh,
 }
 
 impl<S: Storage> Cut<'_, S> {
@@ -405,7 +408,7 @@ impl<S: Storage> Cut<'_, S> {
             aside.keep(Some(core), &layout.segment(core, segment), &name::segment(segment))?;
         }
         // 1. Where the log goes on: behind every segment and position in use.
-        let fresh = self.fresh();
+        let fresh = self.fresh;
         let Fresh { segment, base_lsn, .. } = fresh;
         let target = create_segment(layout, self.log, Want::exactly(segment, base_lsn, REPAIRED_BYTES))?;
         if !self.keeps_something() {
@@ -435,41 +438,6 @@ impl<S: Storage> Cut<'_, S> {
         // 3. The rest goes.
         self.write_frame(&file, place, &[self.jump(fresh)], true)?;
         self.remove(&damaged, Some(stop.segment))
-    }
-
-    fn fresh(&self) -> Fresh {
-        let survey = self.survey;
-        let newest = survey.later.last().copied().unwrap_or(SegmentId(0)).max(survey.stop.place.segment);
-        let newest = survey.segments.iter().map(|span| span.id).max().unwrap_or(newest).max(newest);
-        let mut used = survey.end().max(survey.start);
-        for &segment in survey.later.iter().chain([&survey.stop.place.segment]) {
-            used = used.max(self.end_of(segment));
-        }
-        // The jump itself takes a block, behind a header if its segment has to
-        // be made again.
-        let base_lsn = Lsn(used.0.next_multiple_of(BLOCK_LEN as u64) + 2 * BLOCK_LEN as u64);
-        // No record is shorter than its header, so no more than this many
-        // sequences can have been given out in the bytes that are lost.
-        let lost = (base_lsn.0 - survey.end().0.min(base_lsn.0)) / corewal_format::RECORD_HEADER_LEN as u64;
-        Fresh { segment: newest.next(), base_lsn, sequence: Sequence(survey.sequence.0 + lost + 1) }
-    }
-
-    /// The position after the last byte of a segment, as far as its header and
-    /// length tell.
-    fn end_of(&self, segment: SegmentId) -> Lsn {
-        let path = self.layout.segment(self.log.core, segment);
-        let Ok(file) = self.layout.storage.open(&path, OpenMode::Read) else { return Lsn(0) };
-        let mut block = vec![0; BLOCK_LEN];
-        let header = self.layout.storage.read_at(&file, 0, &mut block).map(|_| SegmentHeader::decode(&block));
-        let len = self.layout.storage.len(&file).unwrap_or(0);
-        match header {
-            Ok(Ok(header)) if header.identity.log_id == self.log.log_id && header.identity.core == self.log.core => {
-                header.identity.base_lsn.checked_add(len).unwrap_or(Lsn(0))
-            }
-            // Its place is known by what leads to it, if anything does.
-            _ if segment == self.survey.stop.place.segment => self.survey.stop.place.base_lsn.plus(len),
-            _ => self.survey.end().plus(len),
-        }
     }
 
     fn jump(&self, fresh: Fresh) -> Record<'static> {
@@ -507,4 +475,44 @@ struct Fresh {
     segment: SegmentId,
     base_lsn: Lsn,
     sequence: Sequence,
+}
+
+impl Fresh {
+    /// Behind every segment and position that a log may ever have used.
+    fn behind<S: Storage>(layout: &Layout<S>, log: LogIdentity, survey: &Survey) -> Result<Self> {
+        let stop = survey.stop.place.segment;
+        let of_log = survey.segments.iter().map(|span| span.id);
+        let newest = of_log.chain(survey.later.iter().copied()).fold(stop, SegmentId::max);
+        let later = survey.later.iter().chain([&stop]);
+        let ends = later.map(|&segment| end_of(layout, log, survey, segment));
+        let used = ends.fold(survey.end().max(survey.start), Lsn::max);
+        // The jump itself takes a block, behind a header if its segment has to
+        // be made again.
+        let base_lsn = Lsn(used.0.next_multiple_of(BLOCK_LEN as u64) + 2 * BLOCK_LEN as u64);
+        if base_lsn > MAX_BASE_LSN || newest.next() == newest {
+            let detail = format!("core {} has no position behind it (segment {newest}) for a log to go on", log.core);
+            return Err(Error::BadLsn { asked: base_lsn, detail });
+        }
+        // No record is shorter than its header, so no more than this many
+        // sequences can have been given out in the bytes that are lost.
+        let lost = (base_lsn.0 - survey.end().0.min(base_lsn.0)) / corewal_format::RECORD_HEADER_LEN as u64;
+        Ok(Self { segment: newest.next(), base_lsn, sequence: survey.sequence.plus(lost + 1) })
+    }
+}
+
+/// The position after the last byte of a segment, as far as its header and
+/// length tell.
+fn end_of<S: Storage>(layout: &Layout<S>, log: LogIdentity, survey: &Survey, segment: SegmentId) -> Lsn {
+    let Ok(file) = layout.storage.open(&layout.segment(log.core, segment), OpenMode::Read) else { return Lsn(0) };
+    let mut block = vec![0; BLOCK_LEN];
+    let header = layout.storage.read_at(&file, 0, &mut block).map(|_| SegmentHeader::decode(&block));
+    let len = layout.storage.len(&file).unwrap_or(0);
+    match header {
+        Ok(Ok(header)) if header.identity.log_id == log.log_id && header.identity.core == log.core => {
+            header.identity.base_lsn.plus(len)
+        }
+        // Its place is known by what leads to it, if anything does.
+        _ if segment == survey.stop.place.segment => survey.stop.place.base_lsn.plus(len),
+        _ => survey.end().plus(len),
+    }
 }

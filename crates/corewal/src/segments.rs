@@ -10,7 +10,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use corewal_format::{BLOCK_LEN, CoreId, Lsn, SegmentHeader, SegmentId, SegmentIdentity};
+use corewal_format::{BLOCK_LEN, CoreId, Lsn, MAX_BASE_LSN, SegmentHeader, SegmentId, SegmentIdentity};
 use corewal_io::{AlignedBuf, OpenMode, Storage};
 
 use crate::error::{Error, Result};
@@ -86,8 +86,13 @@ impl<S: Storage> Workshop<S> {
     /// Where space is scarce it is smaller than wanted.
     ///
     /// # Errors
-    /// [`Error::OutOfSpace`] if not even the least of it fits; [`Error::Io`].
+    /// [`Error::OutOfSpace`] if not even the least of it fits; [`Error::BadLsn`]
+    /// past the last position; [`Error::Io`].
     pub(crate) fn make(&self, want: Want, stop: &AtomicBool) -> Result<OpenSegment<S::File>> {
+        if want.base_lsn > MAX_BASE_LSN {
+            let detail = format!("no segment begins behind {MAX_BASE_LSN}");
+            return Err(Error::BadLsn { asked: want.base_lsn, detail });
+        }
         let space = &self.layout.space;
         if !want.must {
             space.hold(stop);

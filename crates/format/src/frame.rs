@@ -182,7 +182,6 @@ impl<'a> Frame<'a> {
             () if header.fields.durable_lsn > lsn => field("durable LSN"),
             () if header.fields.epoch.0 == 0 || header.fields.epoch > MAX_EPOCH => field("epoch"),
             () if header.fields.opening.0 == 0 => field("opening"),
-            () if header.fields.sequence.0.checked_add(u64::from(header.records)).is_none() => field("sequence"),
             () if u16_at(frame, FLAGS_AT) & !FLAG_SEALED != 0 => field("flags"),
             () if u32_at(frame, RESERVED_AT) != 0 => field("reserved"),
             () => Ok(Self { header, bytes: frame }),

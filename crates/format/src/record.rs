@@ -366,7 +366,7 @@ pub struct Entry<'a> {
 pub struct Entries<'a> {
     rest: &'a [u8],
     lsn: Lsn,
-    sequence: u64,
+    sequence: Sequence,
     epoch: Epoch,
     left: u32,
 }
@@ -376,7 +376,7 @@ impl<'a> Entries<'a> {
         Self {
             rest: records,
             lsn: header.fields.lsn.plus(crate::FRAME_HEADER_LEN as u64),
-            sequence: header.fields.sequence.0,
+            sequence: header.fields.sequence,
             epoch: header.fields.epoch,
             left: header.records,
         }
@@ -392,11 +392,10 @@ impl<'a> Entries<'a> {
         if epoch < self.epoch {
             return Err(RecordError::Malformed { what: "the epoch goes back" });
         }
-        let entry =
-            Entry { lsn: self.lsn, end: self.lsn.plus(len as u64), sequence: Sequence(self.sequence), epoch, record };
+        let entry = Entry { lsn: self.lsn, end: self.lsn.plus(len as u64), sequence: self.sequence, epoch, record };
         self.rest = &self.rest[len..];
         self.lsn = entry.end;
-        self.sequence += 1;
+        self.sequence = self.sequence.plus(1);
         self.epoch = next_epoch;
         self.left -= 1;
         if (self.left == 0) != self.rest.is_empty() {

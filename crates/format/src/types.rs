@@ -102,6 +102,16 @@ impl SegmentId {
     }
 }
 
+impl Sequence {
+    /// The sequence `records` further on. Behind the last of 64 bits comes 0
+    /// again: no log gets there, and one that says it did has to be read, cut
+    /// and gone on with like any other. Nothing depends on their order.
+    #[must_use]
+    pub const fn plus(self, records: u64) -> Self {
+        Self(self.0.wrapping_add(records))
+    }
+}
+
 impl CoreId {
     /// The core as an index into per-core arrays.
     #[must_use]

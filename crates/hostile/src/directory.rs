@@ -207,6 +207,9 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("frame_length", vec![FRAME, last, 0, 0, far]),
         ("frame_epoch", vec![FRAME, log, 0, 4, far]),
         ("base", vec![SEGMENT, last, 5, far]),
+        // Behind it no log can go on, also when it is repaired.
+        ("the_last_base", vec![SEGMENT, last, 5, far - 2]),
+        ("the_last_sequence", vec![FRAME, log, 0, 5, far + 1]),
         ("records", vec![RECORDS, log, 0, 16, 0, 14, 0, 0, 0, 8, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 1]),
         ("splice", vec![SPLICE, log, last, 0, 1, 0]),
         ("length", vec![LENGTH, last, 0, 0x20, 0]),

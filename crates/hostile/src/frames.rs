@@ -41,7 +41,7 @@ fn encode_again(frame: &Frame<'_>, seed: u32) {
         let record = entry.record;
         let fields = &frame.header.fields;
         assert_eq!(entry.lsn, fields.lsn.plus(copy.len() as u64));
-        assert_eq!(entry.sequence.0, fields.sequence.0 + records);
+        assert_eq!(entry.sequence, fields.sequence.plus(records));
         assert!(entry.epoch >= fields.epoch, "{entry:?} before its frame");
         let at = copy.len();
         copy.resize(at + record.encoded_len(), 0);

@@ -390,7 +390,7 @@ impl<'l, S: Storage> Cursor<'l, S> {
     fn follow(place: &mut Place, join: &mut Join, frame: &Frame<'_>) {
         let fields = &frame.header.fields;
         place.offset += block_align(frame.header.len) as u64;
-        join.previous = Some((fields.opening, Sequence(fields.sequence.0 + u64::from(frame.header.records))));
+        join.previous = Some((fields.opening, fields.sequence.plus(frame.header.records.into())));
         join.epoch = fields.epoch;
     }
 

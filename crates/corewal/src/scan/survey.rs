@@ -285,7 +285,7 @@ impl Survey {
         }
         // A log whose beginning was released has no other record of it.
         self.epoch = self.epoch.max(fields.epoch);
-        self.sequence = Sequence(fields.sequence.0 + u64::from(frame.header.records));
+        self.sequence = fields.sequence.plus(frame.header.records.into());
         if checked.steers {
             for entry in frame.entries().flatten() {
                 self.take_entry(&entry);

@@ -162,7 +162,7 @@ impl<S: Storage> Writer<S> {
         let lsn = building.push(record);
         self.coverage.take(self.epoch, record);
         self.epoch = record.epoch_after(self.epoch);
-        self.sequence.0 += 1;
+        self.sequence = self.sequence.plus(1);
         self.records_appended += 1;
         Ok(lsn)
     }
@@ -261,7 +261,7 @@ impl<S: Storage> Writer<S> {
         let SegmentIdentity { segment, base_lsn, .. } = next.identity;
         let building = self.building.as_mut().expect("the frame that seals");
         building.push(&Record::Seal { base_lsn });
-        self.sequence.0 += 1;
+        self.sequence = self.sequence.plus(1);
         self.records_appended += 1;
         self.finish_as(true);
         self.next = NextFrame { segment, base_lsn, lsn: base_lsn.plus(BLOCK_LEN as u64), capacity: next.capacity };
