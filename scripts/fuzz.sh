@@ -10,6 +10,8 @@
 # The last is for what gates a change: it fails for what the change did, and not
 # for what nobody had looked for before. New inputs are the long form's to find.
 #
+# What ran for ten minutes or more has a line in proof/fuzz.tsv.
+#
 # It needs a C++ compiler, for libFuzzer. Where there is none the kept inputs are
 # replayed, which `cargo test` does as well.
 set -euo pipefail
@@ -55,6 +57,14 @@ RUSTFLAGS=$coverage CARGO_TARGET_DIR=$built \
     cargo "${toolchain[@]}" build --quiet --locked --release --target "$host" --manifest-path fuzz/Cargo.toml
 echo "fuzz targets, built in $((SECONDS - began)) s"
 
+# A line of what was tried: day, commit, target, seconds, inputs, broken.
+keep() { # target, inputs, broken
+    [ "$seconds" -ge 600 ] && [ -z "${COREWAL_FUZZ_RUNS:-}" ] || return 0
+    [ -e proof/fuzz.tsv ] || printf 'day\tcommit\ttarget\tseconds\tinputs\tbroken\n' >proof/fuzz.tsv
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%F)" "$(git rev-parse --short HEAD)" "$1" "$seconds" "$2" "$3" \
+        >>proof/fuzz.tsv
+}
+
 broken=0
 for target in "${targets[@]}"; do
     mkdir -p "$corpora/$target" "fuzz/artifacts/$target"
@@ -67,10 +77,12 @@ for target in "${targets[@]}"; do
         slowest=$(value slowest_unit_time_sec)
         echo "$target: $(value number_of_executed_units) inputs, $(value new_units_added) of them new," \
             "$(value average_exec_per_sec) a second, slowest under $((slowest + 1)) s, 0 broken"
+        keep "$target" "$(value number_of_executed_units)" 0
         [ "$slowest" -le 1 ] || broken=1
     else
         grep -E "panicked|ERROR|assertion|left:|right:|Test unit written" -A1 "$log" | cut -c1-2000 | tail -20
         echo "$target: BROKEN. Mend it, and keep the input in fuzz/seeds/$target under a name that tells its story"
+        keep "$target" "?" 1
         broken=1
     fi
     rm -f "$log"

@@ -21,6 +21,8 @@ use crate::peers::{Keeps, Kind, Log, OpenShared, Peer, Pipeline, Setup};
 const MIB: u64 = 1 << 20;
 /// Records that are read back in cell R.
 const READ_RECORDS: u64 = 2_000_000;
+/// Most syncs of a stream that are under way.
+const UNDER_WAY: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize, Debug)]
 #[value(rename_all = "verbatim")]
@@ -312,13 +314,12 @@ impl Run<'_> {
             let pipeline = log.pipeline().expect("asked before");
             in_flight.push_back((pipeline.request()?, asked));
             count += 1;
-            acknowledge(pipeline, false, &mut in_flight, &mut latencies)?;
             while in_flight.len() >= depth {
-                acknowledge(pipeline, true, &mut in_flight, &mut latencies)?;
+                acknowledge(pipeline, &mut in_flight, &mut latencies)?;
             }
         }
         while !in_flight.is_empty() {
-            acknowledge(log.pipeline().expect("asked before"), true, &mut in_flight, &mut latencies)?;
+            acknowledge(log.pipeline().expect("asked before"), &mut in_flight, &mut latencies)?;
         }
         let value = rate(count, began.elapsed());
         let compared = self.compare(dir, log, count)?;
@@ -363,12 +364,21 @@ impl Run<'_> {
     /// Appends for the time of the cell, `batch` records to a sync.
     fn fill(&self, log: &mut dyn Log, batch: u64) -> Result<(u64, Duration)> {
         let (mut count, began) = (0, Instant::now());
+        let mut under_way = VecDeque::with_capacity(UNDER_WAY);
         while began.elapsed() < self.time && count + batch <= self.most() {
             for number in count..count + batch {
                 self.append(log, number)?;
             }
             count += batch;
-            request(log)?;
+            let Some(pipeline) = log.pipeline() else {
+                log.sync()?;
+                continue;
+            };
+            under_way.push_back(pipeline.request()?);
+            while under_way.len() >= UNDER_WAY {
+                let durable = pipeline.durable(true)?;
+                while under_way.pop_front_if(|position| *position <= durable).is_some() {}
+            }
         }
         log.sync()?;
         Ok((count, began.elapsed()))
@@ -496,14 +506,13 @@ fn request(log: &mut dyn Log) -> Result<()> {
     }
 }
 
-/// Takes the commits that have become durable from those in flight.
+/// Takes the commits that have become durable from those in flight, one at least.
 fn acknowledge(
     pipeline: &mut dyn Pipeline,
-    wait: bool,
     in_flight: &mut VecDeque<(u64, Instant)>,
     latencies: &mut Latencies,
 ) -> Result<()> {
-    let durable = pipeline.durable(wait)?;
+    let durable = pipeline.durable(true)?;
     while let Some((_, asked)) = in_flight.pop_front_if(|(position, _)| *position <= durable) {
         latencies.add(asked);
     }

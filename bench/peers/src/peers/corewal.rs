@@ -34,7 +34,7 @@ pub(super) fn peers() -> Vec<Peer> {
         name: "corewal",
         version: "this tree",
         kind: Kind::Corewal,
-        sync_call: "Writer::sync, Writer::request_sync",
+        sync_call: "Writer::sync, Writer::queue_sync",
         log: |dir, _| Ok(Box::new(open(Way::Default, dir)?)),
         read: Some(read),
         keeps: Keeps::All,
@@ -137,7 +137,7 @@ impl Log for CoreLog {
 impl Pipeline for CoreLog {
     fn request(&mut self) -> Result<u64> {
         let position = self.commit()?;
-        self.writer.request_sync()?;
+        self.writer.queue_sync()?;
         Ok(position)
     }
 

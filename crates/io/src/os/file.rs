@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,15 +82,28 @@ impl OsFile {
         Ok(done)
     }
 
-    /// Writes all of `bytes`; with `data_sync` they, and the length they need,
-    /// are durable when it returns. After an error any part may be written.
-    pub(super) fn write_at(&self, offset: u64, bytes: &[u8], data_sync: bool) -> io::Result<()> {
+    /// Whether it is the same open file.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Writes all of `parts`, one behind the other; with `data_sync` they, and
+    /// the length they need, are durable when it returns. After an error so many
+    /// bytes are written as it says, and durable if they were to be; of the rest
+    /// any part may be written.
+    pub(super) fn write_at(&self, offset: u64, parts: &mut [IoSlice<'_>], data_sync: bool) -> (usize, io::Result<()>) {
         let file = self.for_writing();
         if data_sync && self.inner.durable_writes {
-            return write_all(offset, bytes, |position, rest| write_durably_once(file, position, rest));
+            return write_all(offset, parts, |position, rest| write_durably_once(file, position, rest));
         }
-        write_all(offset, bytes, |position, rest| write_once(file, position, rest))?;
-        if data_sync { self.sync_data() } else { Ok(()) }
+        match write_all(offset, parts, |position, rest| write_once(file, position, rest)) {
+            (written, Ok(())) if data_sync => match self.sync_data() {
+                Ok(()) => (written, Ok(())),
+                failed => (0, failed),
+            },
+            (_, failed @ Err(_)) if data_sync => (0, failed),
+            done => done,
+        }
     }
 
     /// Gives the range its blocks at once, so that they lie together
@@ -158,25 +171,29 @@ impl OsFile {
     }
 }
 
-/// Calls `write` until all of `bytes` is written: again after a signal
+/// Calls `write` until all of `parts` is written: again after a signal
 /// (`EINTR`, `signal(7)`) and after a short write (`write(2)`, "The number of
-/// bytes written may be less than count").
-fn write_all(offset: u64, bytes: &[u8], mut write: impl FnMut(u64, &[u8]) -> io::Result<usize>) -> io::Result<()> {
+/// bytes written may be less than count"). Gives how much was, and why no more.
+fn write_all(
+    offset: u64,
+    mut parts: &mut [IoSlice<'_>],
+    mut write: impl FnMut(u64, &[IoSlice<'_>]) -> io::Result<usize>,
+) -> (usize, io::Result<()>) {
     let mut done = 0;
-    while done < bytes.len() {
-        let rest = &bytes[done..];
-        match write(advance(offset, done)?, rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+    // Empty ones are gone, too.
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match advance(offset, done).and_then(|position| write(position, parts)) {
+            Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
             Ok(written) => {
-                assert!(written <= rest.len());
+                IoSlice::advance_slices(&mut parts, written);
                 done += written;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (done, Err(error)),
         }
     }
-    assert_eq!(done, bytes.len());
-    Ok(())
+    (done, Ok(()))
 }
 
 /// The position `done` bytes after `offset`.
@@ -190,9 +207,15 @@ fn read_once(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, offset)
 }
 
-#[cfg(unix)]
-fn write_once(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::write_at(file, bytes, offset)
+#[cfg(target_os = "linux")]
+fn write_once(file: &File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    Ok(rustix::io::pwritev(file, parts, offset)?)
+}
+
+// The first of them: the rest is as after a short write.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn write_once(file: &File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, &parts[0], offset)
 }
 
 // Both move the handle's position, which nothing here uses.
@@ -204,32 +227,44 @@ fn read_once(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
 /// One system call that returns once what it wrote is durable: `RWF_DSYNC` of
 /// `pwritev2(2)`.
 #[cfg(target_os = "linux")]
-fn write_durably_once(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+fn write_durably_once(file: &File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     use rustix::io::{ReadWriteFlags, pwritev2};
 
-    Ok(pwritev2(file, &[io::IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC)?)
+    Ok(pwritev2(file, parts, offset, ReadWriteFlags::DSYNC)?)
 }
 
 /// Only Linux is found to have such a call.
 #[cfg(not(target_os = "linux"))]
-fn write_durably_once(_file: &File, _offset: u64, _bytes: &[u8]) -> io::Result<usize> {
+fn write_durably_once(_file: &File, _offset: u64, _parts: &[IoSlice<'_>]) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(windows)]
-fn write_once(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
+fn write_once(file: &File, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, &parts[0], offset)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// All of `parts` by a `write` that is told where and which bytes.
+    fn written(
+        offset: u64,
+        parts: &[&[u8]],
+        mut write: impl FnMut(u64, Vec<u8>) -> io::Result<usize>,
+    ) -> (usize, io::Result<()>) {
+        let mut parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        write_all(offset, &mut parts, |position, rest| {
+            write(position, rest.iter().flat_map(|part| part.to_vec()).collect())
+        })
+    }
+
     #[test]
     fn writing_goes_on_after_signals_and_short_writes() {
         let mut medium = Vec::new();
         let mut calls = 0;
-        write_all(100, b"abcdefg", |position, rest| {
+        let (done, result) = written(100, &[b"ab", b"", b"cdefg"], |position, rest| {
             calls += 1;
             if calls % 2 == 1 {
                 return Err(io::ErrorKind::Interrupted.into());
@@ -238,27 +273,31 @@ mod tests {
             let part = rest.len().min(3);
             medium.extend_from_slice(&rest[..part]);
             Ok(part)
-        })
-        .unwrap();
+        });
+        result.unwrap();
         assert_eq!(medium, b"abcdefg");
-        assert_eq!(calls, 6);
+        assert_eq!((done, calls), (7, 6));
     }
 
     #[test]
     fn a_write_of_nothing_is_an_error_and_not_a_loop() {
-        let error = write_all(0, b"a", |_, _| Ok(0)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+        let (done, result) = written(0, &[b"a"], |_, _| Ok(0));
+        assert_eq!((done, result.unwrap_err().kind()), (0, io::ErrorKind::WriteZero));
     }
 
     #[test]
-    fn an_error_of_the_system_passes_with_its_number() {
-        let error = write_all(0, b"a", |_, _| Err(io::Error::from_raw_os_error(28))).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(28));
+    fn an_error_of_the_system_passes_with_its_number_and_with_what_was_written_before() {
+        let mut calls = 0;
+        let (done, result) = written(0, &[b"ab", b"cd"], |_, _| {
+            calls += 1;
+            if calls == 1 { Ok(3) } else { Err(io::Error::from_raw_os_error(28)) }
+        });
+        assert_eq!((done, result.unwrap_err().raw_os_error()), (3, Some(28)));
     }
 
     #[test]
     fn a_position_beyond_all_files_is_refused() {
-        let error = write_all(u64::MAX, b"ab", |_, _| Ok(1)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let (done, result) = written(u64::MAX, &[b"ab"], |_, _| Ok(1));
+        assert_eq!((done, result.unwrap_err().kind()), (1, io::ErrorKind::InvalidInput));
     }
 }

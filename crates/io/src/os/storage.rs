@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "this crate is where files are touched")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -129,7 +129,7 @@ impl Storage for FileStorage {
 
     fn write_at(&self, file: &OsFile, offset: u64, buffer: &AlignedBuf, range: Range<usize>) -> io::Result<()> {
         write::check(offset, buffer, &range)?;
-        file.write_at(offset, &buffer[range], false)
+        file.write_at(offset, &mut [IoSlice::new(&buffer[range])], false).1
     }
 
     fn zero(&self, file: &OsFile, offset: u64, len: u64) -> io::Result<()> {
