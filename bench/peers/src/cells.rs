@@ -74,7 +74,7 @@ impl Cell {
             Self::S1 => "one commit of one record after the other, each durable before the next",
             Self::P32 => {
                 "commits of one record, each acknowledged by itself, up to 32 under way, whichever is more: corewal from one \
-                 thread, each with a write of its own, or by 32 tasks, whose commits of a turn share one; others from 32 \
+                 thread, a frame each, or by 32 tasks, whose commits of a turn share a frame; others from 32 \
                  threads into one log where they can do that, or one at a time"
             }
             Self::S8 => "the same with 8",

@@ -302,7 +302,8 @@ pub trait StorageIo: Send {
 
     /// As [`StorageIo::submit`], for one of several that come together: it may
     /// begin only with the next [`StorageIo::poll`], or with the next operation
-    /// that is submitted, if all of them begin for the price of one. What was
+    /// that is submitted, if all of them begin for the price of one. Writes that
+    /// lie side by side may go out as one; each has its completion. What was
     /// queued is done, too, if the write path is dropped.
     fn queue(&mut self, operation: Operation<Self::File>) -> io::Result<Token> {
         self.submit(operation)

@@ -16,7 +16,7 @@ type Law<S> = fn(&S, &Path);
 
 /// Every law with its name, each run in a directory of its own.
 fn contract<S: Storage>(storage: &S, root: &Path) {
-    let laws: [(&str, Law<S>); 27] = [
+    let laws: [(&str, Law<S>); 28] = [
         ("a created file is empty and there", created_file_is_empty),
         ("an existing entry is not created again", existing_is_refused),
         ("a missing file is not found", missing_is_not_found),
@@ -31,6 +31,7 @@ fn contract<S: Storage>(storage: &S, root: &Path) {
         ("parts of one memory are written beside each other", parts_beside_each_other),
         ("what was submitted happens though nobody polls", dropped_in_flight),
         ("what was queued happens though nobody polls", dropped_while_queued),
+        ("parts of buffers that are queued side by side are written and come back each by itself", queued_beside),
         ("write_at writes all, or refuses", write_at),
         ("zero writes zeros, and extends the file", zero),
         ("a broken write is refused at submit", broken_write_is_refused),
@@ -340,6 +341,54 @@ fn queued<S: Storage>(storage: &S, dir: &Path) {
         let expected = (0..LONG).map(|at| if at < written { number + 1 } else { 0 });
         assert!(part.iter().copied().eq(expected), "write {number}: {part:?}");
     }
+}
+
+/// Parts of buffers at consecutive places, with gaps in the file and in memory
+/// here and there, of several lengths, some to be durable and some not.
+fn queued_beside<S: Storage>(storage: &S, dir: &Path) {
+    const BUFFER: usize = 16;
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    storage.zero(&file, 0, 300 * BLOCK).unwrap();
+    let mut io = storage.io(0).unwrap();
+    let (mut offset, mut rest) = (0, None);
+    let (mut expected, mut lens, mut completions) = (vec![0; 300], Vec::new(), Vec::new());
+    for number in 0..90_usize {
+        let blocks = 1 + number % 3;
+        let mut part = rest.take().unwrap_or_else(|| io.buffer(BUFFER * BLOCK_SIZE));
+        if part.capacity() > blocks * BLOCK_SIZE {
+            rest = Some(part.split_off(blocks * BLOCK_SIZE));
+        }
+        if number % 17 == 16 {
+            // The next one stands elsewhere.
+            rest = None;
+        }
+        offset += u64::from(number % 13 == 12);
+        part.fill(u8::try_from(number).unwrap() + 1);
+        // Of some, a part alone.
+        let from = usize::from(number % 19 == 18 && part.capacity() > BLOCK_SIZE);
+        let range = from * BLOCK_SIZE..part.capacity();
+        let len = range.len() / BLOCK_SIZE;
+        let at = usize::try_from(offset).unwrap();
+        expected[at..at + len].fill(u8::try_from(number).unwrap() + 1);
+        let data_sync = number % 40 < 30;
+        let operation = Operation::Write { file: file.clone(), offset: offset * BLOCK, buffer: part, range, data_sync };
+        lens.push((io.queue(operation).unwrap(), len * BLOCK_SIZE));
+        offset += len as u64;
+        if number % 50 == 49 {
+            io.poll(Wait::One, &mut completions).unwrap();
+        }
+        assert_eq!(io.in_flight() + completions.len(), lens.len());
+    }
+    while io.in_flight() > 0 {
+        io.poll(Wait::One, &mut completions).unwrap();
+    }
+    completions.sort_by_key(|done| done.token);
+    for ((done, number), (token, len)) in completions.iter().zip(1..).zip(lens) {
+        assert_eq!((done.token, *done.result.as_ref().unwrap()), (token, len));
+        assert!(done.buffer.as_ref().unwrap().iter().all(|byte| *byte == number));
+    }
+    assert_eq!(completions.len(), 90);
+    assert_eq!(blocks(&read_all(storage, &file)), expected);
 }
 
 fn dropped_in_flight<S: Storage>(storage: &S, dir: &Path) {

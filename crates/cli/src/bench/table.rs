@@ -16,7 +16,7 @@ pub(super) const NOTES: [&str; 5] = [
     "Logs are in a steady state: what lies behind is released each 128 MiB, as checkpoints would do, and its segments are \
      written over again; that work is in the figures. (Not in K, whose log only grows, and not with --quick.) Every \
      store was opened again and gave back what was acknowledged and not released.",
-    "P: every commit has its own sync. G: those that are appended in a turn of the program's loop share one. S, T2, K: a sync a commit, without waiting for it. B: a frame is a MiB. \
+    "P: every commit is a frame with its own sync; frames that are asked for together go out as one write. G: commits of a turn of the program's loop share a frame. S, T2, K: a sync a commit, without waiting for it. B: a frame is a MiB. \
      R, C, O: the page cache is warm. O1 and O2: few keys; O1d and O2d: a key a record.",
     "H: commits arrive at fixed times, half as many as P32 took; latency counts from the time a commit was due. \
      The program sleeps while there is nothing to do.",

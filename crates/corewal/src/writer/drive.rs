@@ -113,10 +113,11 @@ impl<S: Storage> Writer<S> {
     /// As [`Writer::request_sync`], for one of several commits that come together
     /// and are to be durable each on its own: a short write may begin only with
     /// the next [`Writer::poll`] or [`Writer::wait`], and then all of them begin
-    /// for one call into the system. So **poll before the thread sleeps** or does
-    /// something long. (What it gains stands in docs/PERFORMANCE.md. Where
-    /// commits may become durable together, one sync for all of them is better
-    /// still.)
+    /// for one call into the system, those that stand side by side in the log in
+    /// one write. So **poll before the thread sleeps** or does something long.
+    /// (What it gains stands in docs/PERFORMANCE.md. Where commits may become
+    /// durable together, one sync for all of them is better still: they share a
+    /// frame, and take less room.)
     ///
     /// ```
     /// use corewal::io::FileStorage;

@@ -1,9 +1,9 @@
 //! The write path by blocking system calls.
 
 use std::io::{self, IoSlice};
-use std::ops::Range;
 
 use super::OsFile;
+use super::queued::Queued;
 use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 
 /// The write path of [`FileStorage`](crate::FileStorage) by plain system
@@ -26,34 +26,6 @@ pub struct BlockingIo {
 /// Most writes that wait, and so of one call. (`IOV_MAX` is 1,024.)
 const QUEUED_MAX: usize = 64;
 
-/// A write that waits for those that come with it.
-#[derive(Debug)]
-struct Queued {
-    token: Token,
-    file: OsFile,
-    offset: u64,
-    buffer: AlignedBuf,
-    range: Range<usize>,
-    data_sync: bool,
-}
-
-impl Queued {
-    /// Where it ends in its file; [`write::check`] has seen that it does.
-    fn end(&self) -> u64 {
-        self.offset + self.range.len() as u64
-    }
-
-    /// Whether `next` goes on where this one ends.
-    fn leads_to(&self, next: &Self) -> bool {
-        self.end() == next.offset && self.data_sync == next.data_sync && self.file.is(&next.file)
-    }
-
-    fn completed(self, result: io::Result<()>) -> Completion {
-        let result = result.map(|()| self.range.len());
-        Completion { token: self.token, result, buffer: Some(self.buffer) }
-    }
-}
-
 /// Performs an operation by plain system calls. The error is that of a write
 /// that breaks the rules; how the operation ended is in the completion.
 pub(super) fn perform(operation: Operation<OsFile>, token: Token) -> io::Result<Completion> {
@@ -68,14 +40,6 @@ pub(super) fn perform(operation: Operation<OsFile>, token: Token) -> io::Result<
     }
 }
 
-/// An error once more.
-fn same(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(number) => io::Error::from_raw_os_error(number),
-        None => io::Error::new(error.kind(), error.to_string()),
-    }
-}
-
 impl BlockingIo {
     /// Performs what is queued: what follows each other in a file by one call.
     /// Those that an error leaves unwritten complete with it.
@@ -87,15 +51,7 @@ impl BlockingIo {
                 *part = IoSlice::new(&write.buffer[write.range.clone()]);
             }
             let (mut done, result) = file.write_at(*offset, &mut parts[..count], *data_sync);
-            for write in self.queued.drain(..count) {
-                let whole = done >= write.range.len();
-                done = done.saturating_sub(write.range.len());
-                let result = match &result {
-                    Err(error) if !whole => Err(same(error)),
-                    _ => Ok(()),
-                };
-                self.completed.push(write.completed(result));
-            }
+            self.completed.extend(self.queued.drain(..count).map(|write| write.complete(&mut done, &result)));
         }
     }
 }

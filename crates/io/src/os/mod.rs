@@ -11,6 +11,7 @@ mod lock;
 mod names;
 mod open;
 mod path;
+mod queued;
 mod storage;
 mod thread;
 #[cfg(target_os = "linux")]

@@ -14,6 +14,7 @@ use super::ring::Begin;
 use crate::os::OsFile;
 use crate::os::direct::Direct;
 use crate::os::io::perform;
+use crate::os::queued::{Queued, same};
 use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 
 /// A ring's own: how many operations one system call can hand over. The kernel
@@ -24,6 +25,9 @@ const ENTRIES: u32 = 256;
 /// the call into the system is nothing beside it, and the disk should not wait.
 const QUEUED_MAX: usize = 16 << 10;
 
+/// Most queued writes that go out as one.
+const JOINED_MAX: usize = 32;
+
 /// The most that one operation writes; a longer write is short, as of any
 /// backend (`write(2)`: "at most 0x7ffff000 bytes").
 const MOST: usize = 1 << 30;
@@ -32,6 +36,8 @@ const MOST: usize = 1 << 30;
 /// [`submit`](StorageIo::submit) hands an operation to the kernel at once and
 /// does not wait for it. Writes through the page cache it performs itself,
 /// since they only copy; what makes them durable, the sync, goes by the ring.
+/// Short ones that were [queued](StorageIo::queue) go out as one where they lie
+/// side by side both in a file and in memory, as parts of a buffer do.
 ///
 /// Operations in flight complete in any order, and a write may be short.
 /// Dropping it waits for what is in flight: until then the kernel reads the
@@ -40,8 +46,12 @@ pub struct UringIo {
     ring: Ring,
     guest: u16,
     next_token: u64,
+    /// Writes that wait for what begins next.
+    queued: Vec<Queued>,
     /// What is in flight, at the index that is its id in the ring.
     running: Vec<Option<Running>>,
+    /// Operations that go out with another one that is in flight.
+    joined: usize,
     /// The indices in `running` that hold nothing.
     free: Vec<u32>,
     most: usize,
@@ -56,7 +66,54 @@ struct Running {
     token: Token,
     entry: squeue::Entry,
     buffer: Option<AlignedBuf>,
-    _file: OsFile,
+    file: OsFile,
+    /// There are more in it.
+    parts: Option<Parts>,
+}
+
+/// Whether one write can go out together with the next one.
+fn is_beside(write: &Queued, next: &Queued) -> bool {
+    let all_of_them = write.range == (0..write.buffer.capacity()) && next.range.start == 0;
+    all_of_them && write.leads_to(next) && write.buffer.is_followed_by(&next.buffer)
+}
+
+/// Writes that go out as one, with one buffer. Their tokens follow each other.
+struct Parts {
+    offset: u64,
+    data_sync: bool,
+    /// How many bytes each has, and of how many there are.
+    lens: [u16; JOINED_MAX],
+    count: usize,
+}
+
+impl Parts {
+    fn new(first: &Queued) -> Self {
+        let mut parts = Self { offset: first.offset, data_sync: first.data_sync, lens: [0; JOINED_MAX], count: 0 };
+        parts.add(first);
+        parts
+    }
+
+    fn add(&mut self, next: &Queued) {
+        self.lens[self.count] = u16::try_from(next.range.len()).expect("it is short");
+        self.count += 1;
+    }
+
+    /// Takes a buffer apart again.
+    fn split(self, token: Token, file: OsFile, buffer: AlignedBuf) -> impl Iterator<Item = Queued> {
+        let Self { mut offset, data_sync, lens, count } = self;
+        let mut rest = Some(buffer);
+        (0..count).map(move |at| {
+            let mut buffer = rest.take().expect("as many parts as were joined");
+            let len = usize::from(lens[at]);
+            if at + 1 < count {
+                rest = Some(buffer.split_off(len));
+            }
+            let token = Token(token.0 + at as u64);
+            let part = Queued { token, file: file.clone(), offset, buffer, range: 0..len, data_sync };
+            offset += len as u64;
+            part
+        })
+    }
 }
 
 /// Prints how many operations are in flight.
@@ -74,6 +131,8 @@ impl UringIo {
         Self {
             guest: ring.enroll(most),
             next_token: 0,
+            queued: Vec::with_capacity(JOINED_MAX),
+            joined: 0,
             running: Vec::with_capacity(most),
             free: Vec::with_capacity(most),
             most,
@@ -145,48 +204,108 @@ impl UringIo {
                     Err(error) => result = Err(error),
                 }
             }
-            let Running { token, buffer, .. } = slot.take().expect("an operation completes once");
+            let ended = slot.take().expect("an operation completes once");
             self.free.push(id);
-            self.completed.push(Completion { token, result, buffer });
+            self.complete(ended, result);
         }
         self.taken = taken;
         Ok(())
     }
 
-    fn hand_over(&mut self, operation: Operation<OsFile>, begin: Begin) -> io::Result<Token> {
-        match operation {
-            Operation::Write { file, offset, buffer, range, data_sync } => {
-                write::check(offset, &buffer, &range)?;
-                if !matches!(file.direct(), Direct::Open(_)) {
-                    return self.write_now(Operation::Write { file, offset, buffer, range, data_sync });
+    /// Takes in how an operation ended, and each that went out with it.
+    fn complete(&mut self, ended: Running, result: io::Result<usize>) {
+        let Running { token, buffer, file, parts, .. } = ended;
+        let Some(parts) = parts else {
+            self.completed.push(Completion { token, result, buffer });
+            return;
+        };
+        self.joined -= parts.count - 1;
+        let buffer = buffer.expect("that of a write");
+        match result {
+            Ok(mut done) => {
+                for part in parts.split(token, file, buffer) {
+                    if done > 0 {
+                        // The last of them may be short.
+                        let written = done.min(part.range.len());
+                        done -= written;
+                        self.completed.push(Completion {
+                            token: part.token,
+                            result: Ok(written),
+                            buffer: Some(part.buffer),
+                        });
+                    } else {
+                        // Nothing of it was tried.
+                        self.begin(part, None);
+                    }
                 }
-                let begin = if range.len() > QUEUED_MAX { Begin::Now } else { begin };
-                let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
-                self.start(entry, Some(buffer), file, begin)
             }
-            Operation::Sync { file } => {
-                let fd = Fd(file.for_writing().as_raw_fd());
-                let entry = opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build();
-                self.start(entry, None, file, begin)
+            Err(error) => {
+                let ended = parts.split(token, file, buffer);
+                self.completed.extend(ended.map(|part| part.complete(&mut 0, &Err(same(&error)))));
             }
         }
     }
 
-    /// Hands an entry to the kernel. Unless it is queued, at once, so that its
-    /// work begins though nobody may poll for a while. (What that costs where many
-    /// are handed over in a row stands in docs/PERFORMANCE.md.)
+    /// Hands a write to the kernel, to begin with what enters it next.
+    fn begin(&mut self, write: Queued, parts: Option<Parts>) {
+        let Queued { token, file, offset, buffer, range, data_sync } = write;
+        let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
+        self.joined += parts.as_ref().map_or(0, |parts| parts.count - 1);
+        let running = Running { token, entry, buffer: Some(buffer), file, parts };
+        if let Err((running, error)) = self.start(running, Begin::WithNext) {
+            self.complete(running, Err(error));
+        }
+    }
+
+    /// Hands what is queued to the kernel: what lies side by side as one.
+    fn begin_queued(&mut self) {
+        let mut queued = mem::take(&mut self.queued);
+        let mut rest = queued.drain(..).peekable();
+        while let Some(mut write) = rest.next() {
+            let mut parts = Parts::new(&write);
+            while parts.count < JOINED_MAX
+                && let Some(next) = rest.next_if(|next| is_beside(&write, next))
+            {
+                parts.add(&next);
+                write.buffer.join(next.buffer).expect("it follows");
+                write.range.end += next.range.len();
+            }
+            let parts = (parts.count > 1).then_some(parts);
+            self.begin(write, parts);
+        }
+        drop(rest);
+        self.queued = queued;
+    }
+
+    /// Hands an operation to the kernel, so that its work begins though nobody
+    /// may poll for a while. (What that costs where many are handed over in a row
+    /// stands in docs/PERFORMANCE.md.)
+    fn begin_now(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
+        let (entry, buffer, file) = match operation {
+            Operation::Write { file, offset, buffer, range, data_sync } => {
+                let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
+                (entry, Some(buffer), file)
+            }
+            Operation::Sync { file } => {
+                let fd = Fd(file.for_writing().as_raw_fd());
+                (opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(), None, file)
+            }
+        };
+        let token = self.token();
+        let running = Running { token, entry, buffer, file, parts: None };
+        self.start(running, Begin::Now).map_err(|(_, error)| error)?;
+        Ok(token)
+    }
+
+    /// Hands an entry to the kernel.
     ///
     /// The file is named by its descriptor. In the ring's own table it would
     /// save at most 0.1 µs, and the table would keep a removed file's blocks.
-    fn start(
-        &mut self,
-        entry: squeue::Entry,
-        buffer: Option<AlignedBuf>,
-        file: OsFile,
-        begin: Begin,
-    ) -> io::Result<Token> {
+    fn start(&mut self, running: Running, begin: Begin) -> Result<(), (Running, io::Error)> {
         while self.running() >= self.most {
-            self.take_in(Wait::One)?;
+            if let Err(error) = self.take_in(Wait::One) {
+                return Err((running, error));
+            }
         }
         let id = self.free.pop().unwrap_or_else(|| {
             self.running.push(None);
@@ -194,14 +313,20 @@ impl UringIo {
         });
         // SAFETY: the buffer and the file go into `running` below and stay
         // there, whole, until the operation has completed.
-        if let Err(error) = unsafe { self.ring.submit_as(self.guest, id, entry.clone(), begin) } {
+        if let Err(error) = unsafe { self.ring.submit_as(self.guest, id, running.entry.clone(), begin) } {
             self.free.push(id);
-            return Err(error);
+            return Err((running, error));
         }
-        let token = self.token();
-        let before = self.running[id as usize].replace(Running { token, entry, buffer, _file: file });
+        let before = self.running[id as usize].replace(running);
         assert!(before.is_none());
-        Ok(token)
+        Ok(())
+    }
+
+    /// Whether it is a write past the cache; whatever it is, it keeps the rules.
+    fn is_direct(operation: &Operation<OsFile>) -> io::Result<bool> {
+        let Operation::Write { file, offset, buffer, range, .. } = operation else { return Ok(false) };
+        write::check(*offset, buffer, range)?;
+        Ok(matches!(file.direct(), Direct::Open(_)))
     }
 }
 
@@ -221,14 +346,32 @@ impl StorageIo for UringIo {
     }
 
     fn submit(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
-        self.hand_over(operation, Begin::Now)
+        let is_direct = Self::is_direct(&operation)?;
+        self.begin_queued();
+        match operation {
+            Operation::Write { .. } if !is_direct => self.write_now(operation),
+            _ => self.begin_now(operation),
+        }
     }
 
     fn queue(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
-        self.hand_over(operation, Begin::WithNext)
+        match operation {
+            Operation::Write { ref range, .. } if range.len() <= QUEUED_MAX && Self::is_direct(&operation)? => {}
+            _ => return self.submit(operation),
+        }
+        let Operation::Write { file, offset, buffer, range, data_sync } = operation else {
+            unreachable!("as seen above")
+        };
+        if self.queued.len() == self.queued.capacity() {
+            self.begin_queued();
+        }
+        let token = self.token();
+        self.queued.push(Queued { token, file, offset, buffer, range, data_sync });
+        Ok(token)
     }
 
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
+        self.begin_queued();
         if self.running() > 0 {
             // What is here already need not be waited for.
             let wait = if self.completed.is_empty() { wait } else { Wait::No };
@@ -239,7 +382,7 @@ impl StorageIo for UringIo {
     }
 
     fn in_flight(&self) -> usize {
-        self.running() + self.completed.len()
+        self.queued.len() + self.running() + self.joined + self.completed.len()
     }
 
     /// By a plain system call, without the ring: that ends on this thread,
@@ -266,6 +409,7 @@ impl StorageIo for UringIo {
 
 impl Drop for UringIo {
     fn drop(&mut self) {
+        self.begin_queued();
         while self.running() > 0 {
             if self.take_in(Wait::One).is_err() {
                 // The kernel may still read the buffers, and nobody will learn
@@ -322,5 +466,63 @@ mod tests {
         // The places come back.
         let again = (0..Places::COUNT).map(|_| io.buffer(BLOCK_SIZE)).collect::<Vec<_>>();
         assert_eq!(again.iter().filter(|buffer| io.ring.registered(buffer).is_some()).count(), registered);
+    }
+
+    /// A write that went out as one of several, of which the kernel wrote so
+    /// many bytes and no more.
+    fn of_three_is_written(bytes: usize) -> Option<(UringIo, Vec<Completion>, Vec<u8>)> {
+        let Ok(mut io) = UringIo::new(None) else {
+            println!("skipped: the machine refuses io_uring");
+            return None;
+        };
+        let beside = std::env::current_exe().unwrap();
+        let dir = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let storage = FileStorage::new().backend(Backend::Uring);
+        let file = storage.open(&dir.path().join("a"), OpenMode::CreateNew).unwrap();
+        let mut whole = io.buffer(4 * BLOCK_SIZE);
+        whole.fill(7);
+        let mut parts: Option<Parts> = None;
+        for len in [1, 2, 1] {
+            let (range, buffer) = (0..len * BLOCK_SIZE, AlignedBuf::new(len * BLOCK_SIZE));
+            let part = Queued { token: io.token(), file: file.clone(), offset: 0, buffer, range, data_sync: true };
+            parts.get_or_insert_with(|| Parts { count: 0, ..Parts::new(&part) }).add(&part);
+        }
+        io.joined = 2;
+        let entry = opcode::Nop::new().build();
+        let ended = Running { token: Token(0), entry, buffer: Some(whole), file: file.clone(), parts };
+        io.complete(ended, Ok(bytes));
+        assert_eq!(io.in_flight(), 3);
+        let mut completions = Vec::new();
+        while io.in_flight() > 0 {
+            io.poll(Wait::One, &mut completions).unwrap();
+        }
+        completions.sort_by_key(|done| done.token);
+        let mut found = vec![0; 4 * BLOCK_SIZE];
+        let read = storage.read_at(&file, 0, &mut found).unwrap();
+        found.truncate(read);
+        Some((io, completions, found))
+    }
+
+    #[test]
+    fn what_a_short_write_left_out_is_written_by_itself_and_a_part_of_one_is_short() {
+        for (bytes, expected) in [
+            (4 * BLOCK_SIZE, [BLOCK_SIZE, 2 * BLOCK_SIZE, BLOCK_SIZE]),
+            (2 * BLOCK_SIZE, [BLOCK_SIZE, BLOCK_SIZE, BLOCK_SIZE]),
+            (BLOCK_SIZE, [BLOCK_SIZE, 2 * BLOCK_SIZE, BLOCK_SIZE]),
+        ] {
+            let Some((io, completions, found)) = of_three_is_written(bytes) else { return };
+            let written = completions.iter().map(|done| *done.result.as_ref().unwrap());
+            assert!(written.eq(expected), "{bytes}: {completions:?}");
+            let lens = completions.iter().map(|done| done.buffer.as_ref().unwrap().capacity());
+            assert!(lens.eq([BLOCK_SIZE, 2 * BLOCK_SIZE, BLOCK_SIZE]));
+            assert_eq!(io.joined, 0);
+            // Those that were not tried stand where they belong: at the end.
+            let tried_again = match bytes / BLOCK_SIZE {
+                4 => vec![],
+                2 => vec![0, 0, 0, 7],
+                _ => vec![0, 7, 7, 7],
+            };
+            assert!(found.chunks(BLOCK_SIZE).map(|block| block[9]).eq(tried_again), "{bytes}");
+        }
     }
 }
