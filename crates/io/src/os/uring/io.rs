@@ -252,7 +252,8 @@ impl UringIo {
         let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
         self.joined += parts.as_ref().map_or(0, |parts| parts.count - 1);
         let running = Running { token, entry, buffer: Some(buffer), file, parts };
-        if let Err((running, error)) = self.start(running, Begin::WithNext) {
+        if let Err(refused) = self.start(running, Begin::WithNext) {
+            let (running, error) = *refused;
             self.complete(running, Err(error));
         }
     }
@@ -293,18 +294,18 @@ impl UringIo {
         };
         let token = self.token();
         let running = Running { token, entry, buffer, file, parts: None };
-        self.start(running, Begin::Now).map_err(|(_, error)| error)?;
+        self.start(running, Begin::Now).map_err(|refused| refused.1)?;
         Ok(token)
     }
 
-    /// Hands an entry to the kernel.
+    /// Hands an entry to the kernel; gives back what it would not take, and why.
     ///
     /// The file is named by its descriptor. In the ring's own table it would
     /// save at most 0.1 µs, and the table would keep a removed file's blocks.
-    fn start(&mut self, running: Running, begin: Begin) -> Result<(), (Running, io::Error)> {
+    fn start(&mut self, running: Running, begin: Begin) -> Result<(), Box<(Running, io::Error)>> {
         while self.running() >= self.most {
             if let Err(error) = self.take_in(Wait::One) {
-                return Err((running, error));
+                return Err(Box::new((running, error)));
             }
         }
         let id = self.free.pop().unwrap_or_else(|| {
@@ -315,7 +316,7 @@ impl UringIo {
         // there, whole, until the operation has completed.
         if let Err(error) = unsafe { self.ring.submit_as(self.guest, id, running.entry.clone(), begin) } {
             self.free.push(id);
-            return Err((running, error));
+            return Err(Box::new((running, error)));
         }
         let before = self.running[id as usize].replace(running);
         assert!(before.is_none());
