@@ -309,6 +309,12 @@ pub trait StorageIo: Send {
         self.submit(operation)
     }
 
+    /// Has begin what is queued. An error means that some of it may not have:
+    /// their completions say so.
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Appends what has completed to `completions`, without order.
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()>;
 

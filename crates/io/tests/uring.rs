@@ -195,6 +195,14 @@ fn what_is_queued_begins_with_the_poll_or_with_what_is_submitted() {
         io.poll(Wait::One, &mut completions).unwrap();
     }
     assert_eq!(first_bytes()[8], 3);
+
+    let queued = block_write(&mut io, &file, 0, 4, true);
+    io.queue(queued).unwrap();
+    io.begin().unwrap();
+    let wait = || (0..500).any(|_| (std::thread::sleep(Duration::from_millis(10)), first_bytes()[0] == 4).1);
+    assert!(wait(), "it begins though nobody polls");
+    io.poll(Wait::One, &mut completions).unwrap();
+    assert_eq!(io.in_flight(), 0);
     assert!(completions.iter().all(|done| done.result.is_ok()));
 }
 

@@ -16,7 +16,7 @@ use crate::planted::PlantedBug;
 enum Begin {
     /// Before the call returns.
     Now,
-    /// With the next call into the system, if it is short.
+    /// With the next call into the system, if the backend gains by that.
     WithNext,
 }
 
@@ -30,12 +30,15 @@ impl<S: Storage> Writer<S> {
     pub fn submit(&mut self) -> Result<()> {
         self.check_latch()?;
         self.finish();
-        self.submit_finished(false, Begin::Now)
+        self.submit_finished(false, Begin::Now)?;
+        self.io.begin().map_err(|error| self.latch("submit a write", &error))
     }
 
     /// Hands the frames that are full to the backend; the one at hand goes on.
     /// Costs next to nothing where there are none, so a program that streams
     /// calls it after each append: the disk works while the next frame fills.
+    /// (A backend whose calls block cannot do both at once. It keeps the frames
+    /// until the next poll or wait, and writes them by one call.)
     ///
     /// # Errors
     /// As [`Writer::submit`].
@@ -47,7 +50,7 @@ impl<S: Storage> Writer<S> {
     #[cold]
     fn submit_queued(&mut self) -> Result<()> {
         self.check_latch()?;
-        self.submit_finished(false, Begin::Now)
+        self.submit_finished(false, Begin::WithNext)
     }
 
     fn submit_finished(&mut self, data_sync: bool, begin: Begin) -> Result<()> {

@@ -334,3 +334,27 @@ fn commits_that_are_queued_become_durable_in_order() {
         turns(&FileStorage::new().backend(backend), dir.path());
     }
 }
+
+/// By calls that block, full frames wait to be written together. Who submits has
+/// them written before anybody polls.
+#[test]
+fn what_was_submitted_has_begun_also_where_it_had_been_kept_for_more() {
+    for backend in [Backend::Auto, Backend::Blocking] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new().cores(1).buffer_bytes(16 << 10).buffers(8);
+        let (mut writers, _) = options.open_writers(FileStorage::new().backend(backend), dir.path()).unwrap();
+        let log = &mut writers[0];
+        while log.appended_lsn() < Lsn(70 << 10) {
+            log.payload(&[7; 1000]).unwrap();
+            log.submit_full().unwrap();
+        }
+        let end = usize::try_from(log.appended_lsn().get()).unwrap();
+        // Then there is nothing that it could go with.
+        log.queue_sync().unwrap();
+        log.submit().unwrap();
+        let segment = dir.path().join("core-0000/00000000000000000000.wal");
+        let is_there = || std::fs::read(&segment).unwrap()[end - 100..end].iter().all(|&byte| byte == 7);
+        let seen = (0..500).any(|_| (is_there() || (std::thread::sleep(Duration::from_millis(10)), false).1));
+        assert!(seen, "{backend:?}");
+    }
+}

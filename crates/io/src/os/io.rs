@@ -85,6 +85,11 @@ impl StorageIo for BlockingIo {
         Ok(token)
     }
 
+    fn begin(&mut self) -> io::Result<()> {
+        self.write_queued();
+        Ok(())
+    }
+
     fn poll(&mut self, _wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         self.write_queued();
         completions.append(&mut self.completed);
@@ -131,6 +136,8 @@ mod tests {
         }
         // No more than the system takes in a call.
         assert_eq!(file.len().unwrap(), (QUEUED_MAX * BLOCK_SIZE) as u64);
+        io.begin().unwrap();
+        assert_eq!(file.len().unwrap(), (COUNT * BLOCK_SIZE) as u64);
         assert_eq!(io.in_flight(), COUNT);
         io.poll(Wait::No, &mut completions).unwrap();
         for (done, number) in completions.iter().zip(0..) {

@@ -42,6 +42,10 @@ impl StorageIo for FileIo {
         whichever!(self, io => io.queue(operation))
     }
 
+    fn begin(&mut self) -> io::Result<()> {
+        whichever!(self, io => io.begin())
+    }
+
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
         whichever!(self, io => io.poll(wait, completions))
     }

@@ -235,7 +235,7 @@ impl UringIo {
                         });
                     } else {
                         // Nothing of it was tried.
-                        self.begin(part, None);
+                        self.start_write(part, None);
                     }
                 }
             }
@@ -247,7 +247,7 @@ impl UringIo {
     }
 
     /// Hands a write to the kernel, to begin with what enters it next.
-    fn begin(&mut self, write: Queued, parts: Option<Parts>) {
+    fn start_write(&mut self, write: Queued, parts: Option<Parts>) {
         let Queued { token, file, offset, buffer, range, data_sync } = write;
         let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
         self.joined += parts.as_ref().map_or(0, |parts| parts.count - 1);
@@ -272,7 +272,7 @@ impl UringIo {
                 write.range.end += next.range.len();
             }
             let parts = (parts.count > 1).then_some(parts);
-            self.begin(write, parts);
+            self.start_write(write, parts);
         }
         drop(rest);
         self.queued = queued;
@@ -369,6 +369,15 @@ impl StorageIo for UringIo {
         let token = self.token();
         self.queued.push(Queued { token, file, offset, buffer, range, data_sync });
         Ok(token)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if self.queued.is_empty() {
+            return Ok(());
+        }
+        self.begin_queued();
+        // This enters the kernel.
+        self.take_in(Wait::No)
     }
 
     fn poll(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> io::Result<()> {
