@@ -354,7 +354,7 @@ fn what_was_submitted_has_begun_also_where_it_had_been_kept_for_more() {
         log.submit().unwrap();
         let segment = dir.path().join("core-0000/00000000000000000000.wal");
         let is_there = || std::fs::read(&segment).unwrap()[end - 100..end].iter().all(|&byte| byte == 7);
-        let seen = (0..500).any(|_| (is_there() || (std::thread::sleep(Duration::from_millis(10)), false).1));
-        assert!(seen, "{backend:?}");
+        let waited = || (0..500).any(|_| is_there() || (std::thread::sleep(Duration::from_millis(10)), false).1);
+        assert!(waited(), "{backend:?}");
     }
 }

@@ -478,9 +478,8 @@ mod tests {
         assert_eq!(again.iter().filter(|buffer| io.ring.registered(buffer).is_some()).count(), registered);
     }
 
-    /// A write that went out as one of several, of which the kernel wrote so
-    /// many bytes and no more.
-    fn of_three_is_written(bytes: usize) -> Option<(UringIo, Vec<Completion>, Vec<u8>)> {
+    /// Three writes that went out as one, which has ended like this.
+    fn three_ended(result: io::Result<usize>) -> Option<(UringIo, Vec<Completion>, Vec<u8>)> {
         let Ok(mut io) = UringIo::new(None) else {
             println!("skipped: the machine refuses io_uring");
             return None;
@@ -500,7 +499,7 @@ mod tests {
         io.joined = 2;
         let entry = opcode::Nop::new().build();
         let ended = Running { token: Token(0), entry, buffer: Some(whole), file: file.clone(), parts };
-        io.complete(ended, Ok(bytes));
+        io.complete(ended, result);
         assert_eq!(io.in_flight(), 3);
         let mut completions = Vec::new();
         while io.in_flight() > 0 {
@@ -520,7 +519,7 @@ mod tests {
             (2 * BLOCK_SIZE, [BLOCK_SIZE, BLOCK_SIZE, BLOCK_SIZE]),
             (BLOCK_SIZE, [BLOCK_SIZE, 2 * BLOCK_SIZE, BLOCK_SIZE]),
         ] {
-            let Some((io, completions, found)) = of_three_is_written(bytes) else { return };
+            let Some((io, completions, found)) = three_ended(Ok(bytes)) else { return };
             let written = completions.iter().map(|done| *done.result.as_ref().unwrap());
             assert!(written.eq(expected), "{bytes}: {completions:?}");
             let lens = completions.iter().map(|done| done.buffer.as_ref().unwrap().capacity());
@@ -534,5 +533,15 @@ mod tests {
             };
             assert!(found.chunks(BLOCK_SIZE).map(|block| block[9]).eq(tried_again), "{bytes}");
         }
+    }
+
+    #[test]
+    fn none_of_those_that_went_out_as_one_that_failed_is_said_to_be_written() {
+        let Some((io, completions, found)) = three_ended(Err(io::Error::from_raw_os_error(libc::EIO))) else { return };
+        let numbers = completions.iter().map(|done| done.result.as_ref().unwrap_err().raw_os_error());
+        assert!(numbers.eq([Some(libc::EIO); 3]));
+        let lens = completions.iter().map(|done| done.buffer.as_ref().unwrap().capacity());
+        assert!(lens.eq([BLOCK_SIZE, 2 * BLOCK_SIZE, BLOCK_SIZE]));
+        assert_eq!((io.joined, found.len()), (0, 0));
     }
 }
