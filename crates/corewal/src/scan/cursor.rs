@@ -290,29 +290,15 @@ impl<'l, S: Storage> Cursor<'l, S> {
             return stop(StopReason::NextMissing);
         };
         let block = window.at(self.layout, 0, BLOCK_LEN)?;
-        let decoded = SegmentHeader::decode(block);
-        let identity = match decoded {
-            Ok(header) if header.cores != self.log.cores => {
-                let detail = format!("it belongs to a store of {} core(s)", header.cores);
-                return stop(StopReason::Foreign { detail });
-            }
-            Ok(header) if header.run => {
-                let detail = "it is a run of a checkpoint".into();
-                return stop(StopReason::Foreign { detail });
-            }
-            Ok(header) => {
-                window.recycled = header.recycled;
-                header.identity
-            }
+        let header = match SegmentHeader::decode(block) {
+            Ok(header) => header,
             Err(error) => return stop(StopReason::Header(error)),
         };
-        if let Some(detail) = foreign(&self.log, segment, base_lsn, &identity) {
+        if let Some(detail) = foreign(&self.log, segment, base_lsn, &header) {
             return stop(StopReason::Foreign { detail });
         }
-        if identity.base_lsn.0 > u64::MAX / 2 {
-            return stop(StopReason::Header(SegmentError::Field { name: "base LSN" }));
-        }
-        self.place.base_lsn = identity.base_lsn;
+        window.recycled = header.recycled;
+        self.place.base_lsn = header.identity.base_lsn;
         self.window = Some(window);
         Ok(None)
     }
@@ -419,7 +405,21 @@ impl<'l, S: Storage> Cursor<'l, S> {
     }
 }
 
-fn foreign(log: &LogIdentity, segment: SegmentId, base: Option<Lsn>, found: &SegmentIdentity) -> Option<String> {
+/// Why a file with this header is not the segment of the log that it stands for;
+/// `base` is where that begins, if it is known.
+pub(super) fn foreign(
+    log: &LogIdentity,
+    segment: SegmentId,
+    base: Option<Lsn>,
+    header: &SegmentHeader,
+) -> Option<String> {
+    let found = &header.identity;
+    if header.cores != log.cores {
+        return Some(format!("it belongs to a store of {} core(s)", header.cores));
+    }
+    if header.run {
+        return Some("it is a run of a checkpoint".into());
+    }
     if found.log_id != log.log_id {
         return Some(format!("it belongs to log {}, this store's is {}", found.log_id, log.log_id));
     }

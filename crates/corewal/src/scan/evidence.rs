@@ -8,7 +8,7 @@ use corewal_format::{
 };
 use corewal_io::Storage;
 
-use super::cursor::{LogIdentity, Place, Window};
+use super::cursor::{LogIdentity, Place, Window, foreign};
 use super::survey::SegmentSpan;
 use super::verdict::Behind;
 use crate::error::Result;
@@ -65,9 +65,12 @@ pub(crate) fn search<S: Storage>(
             continue;
         }
         match header {
-            Ok(SegmentHeader { identity: found, recycled, .. })
-                if found.log_id == log.log_id && found.core == log.core && found.segment == segment =>
-            {
+            Ok(header) => {
+                if let Some(detail) = foreign(&log, segment, None, &header) {
+                    evidence.worst(Behind::Foreign, segment, detail);
+                    continue;
+                }
+                let SegmentHeader { identity: found, recycled, .. } = header;
                 let before = evidence.bytes;
                 // Its base was fixed when it was made: where the file before
                 // it ended.
@@ -88,13 +91,6 @@ pub(crate) fn search<S: Storage>(
                         ended: Epoch(0),
                     });
                 }
-            }
-            Ok(SegmentHeader { identity: found, .. }) => {
-                evidence.worst(
-                    Behind::Foreign,
-                    segment,
-                    format!("it is segment {} of core {} of log {}", found.segment, found.core, found.log_id),
-                );
             }
             Err(error @ SegmentError::Version { .. }) => evidence.worst(Behind::Newer, segment, error.to_string()),
             // One misdirected write can take a seal and the header behind it:

@@ -37,8 +37,9 @@ impl<S: Storage> Writer<S> {
     /// Hands the frames that are full to the backend; the one at hand goes on.
     /// Costs next to nothing where there are none, so a program that streams
     /// calls it after each append: the disk works while the next frame fills.
-    /// (A backend whose calls block cannot do both at once. It keeps the frames
-    /// until the next poll or wait, and writes them by one call.)
+    /// (Short frames, and all frames of a backend whose calls block, wait for the
+    /// next poll, wait or submit, and are written together: so a program polls
+    /// before it sleeps.)
     ///
     /// # Errors
     /// As [`Writer::submit`].
