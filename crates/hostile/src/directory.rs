@@ -132,7 +132,8 @@ fn attack(disk: &SimStorage, input: &mut Input<'_>) {
                 1 => lines.insert(at, line),
                 _ => drop(lines.remove(at)),
             }
-            disk.write_file(&manifest_path(), signed(&lines.join(&b'\n')));
+            // There may be a directory by now.
+            place(disk, &manifest_path(), signed(&lines.join(&b'\n')));
         }
         _ => {
             let path = other_name(input);
