@@ -89,8 +89,10 @@ impl<S: Storage> Workshop<S> {
     /// [`Error::OutOfSpace`] if not even the least of it fits; [`Error::BadLsn`]
     /// past the last position; [`Error::Io`].
     pub(crate) fn make(&self, want: Want, stop: &AtomicBool) -> Result<OpenSegment<S::File>> {
-        if want.base_lsn > MAX_BASE_LSN {
-            let detail = format!("no segment begins behind {MAX_BASE_LSN}");
+        // The last number is its own successor: it would take the name of the
+        // segment that it is to follow.
+        if want.base_lsn > MAX_BASE_LSN || want.segment.next() == want.segment {
+            let detail = format!("no segment begins behind {MAX_BASE_LSN}, or has a number from {} on", want.segment);
             return Err(Error::BadLsn { asked: want.base_lsn, detail });
         }
         let space = &self.layout.space;
@@ -337,4 +339,28 @@ pub(crate) fn create_segment<S: Storage>(
     want: Want,
 ) -> Result<OpenSegment<S::File>> {
     Workshop::new(layout.clone(), log).make(want, &AtomicBool::new(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use corewal_format::LogId;
+    use corewal_io::SimStorage;
+
+    use super::*;
+
+    /// Only bytes that lie lead here. The segment behind the last number would
+    /// have taken that one's name, and with it its file.
+    #[test]
+    fn behind_the_last_number_and_the_last_position_there_is_no_segment() {
+        let layout = Layout::new(SimStorage::default(), std::path::Path::new("/"));
+        let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
+        let (last, last_base) = (SegmentId(u64::MAX - 1), Lsn(MAX_BASE_LSN.0 / BLOCK_LEN as u64 * BLOCK_LEN as u64));
+        layout.storage.create_dir(&layout.core_dir(log.core)).unwrap();
+        let make = |segment, base| create_segment(&layout, log, Want::exactly(segment, base, 8192));
+        for (segment, base) in [(last.next(), last_base), (last, last_base.plus(BLOCK_LEN as u64))] {
+            assert!(matches!(make(segment, base), Err(Error::BadLsn { .. })), "{segment} at {base}");
+        }
+        assert!(layout.storage.files().is_empty());
+        assert_eq!(make(last, last_base).unwrap().identity.segment, last);
+    }
 }

@@ -102,6 +102,15 @@ impl SegmentId {
     }
 }
 
+impl Opening {
+    /// The opening after this one; the last one is its own successor. (One a
+    /// second gets there after 136 years.)
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 impl Sequence {
     /// The sequence `records` further on. Behind the last of 64 bits comes 0
     /// again: no log gets there, and one that says it did has to be read, cut

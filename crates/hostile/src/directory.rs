@@ -212,6 +212,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("the_last_base", vec![SEGMENT, last, 5, far - 2]),
         // 38 cores, of the segment that waits behind the last.
         ("made_ahead_by_more_cores", vec![SEGMENT, last, 2, 16, 38]),
+        ("the_last_opening", vec![FRAME, log, 0, 7, far + 1]),
         ("the_last_sequence", vec![FRAME, log, 0, 5, far + 1]),
         ("records", vec![RECORDS, log, 0, 16, 0, 14, 0, 0, 0, 8, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 1]),
         ("splice", vec![SPLICE, log, last, 0, 1, 0]),

@@ -300,8 +300,8 @@ impl<S: Storage> Core<'_, S> {
                 end: survey.end(),
                 start: survey.start,
                 opening: match survey.opening {
-                    Opening(last @ 1..) if planted.has(PlantedBug::OpeningNumberNotRaised) => Opening(last),
-                    Opening(last) => Opening(last + 1),
+                    last @ Opening(1..) if planted.has(PlantedBug::OpeningNumberNotRaised) => last,
+                    last => last.next(),
                 },
                 epoch: next_epoch,
                 coverage: survey.coverage,
