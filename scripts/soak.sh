@@ -85,6 +85,7 @@ fuzz() {
         fi
         scripts/fuzz.sh "$((each - had < round ? (each - had < 600 ? 600 : each - had) : round))" "$target"
     done
+    [ -e proof/fuzz.tsv ] || return 0
     awk -F'\t' 'NR > 1 { seconds[$3] += $4; inputs[$3] += $5 }
         END { for (t in seconds) print "fuzz: " t ": " seconds[t] " s, " inputs[t] " inputs" }' proof/fuzz.tsv
 }
