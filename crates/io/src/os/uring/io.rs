@@ -234,8 +234,8 @@ impl UringIo {
                             buffer: Some(part.buffer),
                         });
                     } else {
-                        // Nothing of it was tried.
-                        self.start_write(part, None);
+                        // Nothing of it was tried. Whoever polls may sleep next.
+                        self.start_write(part, None, Begin::Now);
                     }
                 }
             }
@@ -246,19 +246,20 @@ impl UringIo {
         }
     }
 
-    /// Hands a write to the kernel, to begin with what enters it next.
-    fn start_write(&mut self, write: Queued, parts: Option<Parts>) {
+    /// Hands a write to the kernel.
+    fn start_write(&mut self, write: Queued, parts: Option<Parts>, begin: Begin) {
         let Queued { token, file, offset, buffer, range, data_sync } = write;
         let entry = self.write_entry(&file, offset, &buffer, &buffer[range], data_sync);
         self.joined += parts.as_ref().map_or(0, |parts| parts.count - 1);
         let running = Running { token, entry, buffer: Some(buffer), file, parts };
-        if let Err(refused) = self.start(running, Begin::WithNext) {
+        if let Err(refused) = self.start(running, begin) {
             let (running, error) = *refused;
             self.complete(running, Err(error));
         }
     }
 
-    /// Hands what is queued to the kernel: what lies side by side as one.
+    /// Hands what is queued to the kernel, to begin with what enters it next: what
+    /// lies side by side as one.
     fn begin_queued(&mut self) {
         let mut queued = mem::take(&mut self.queued);
         let mut rest = queued.drain(..).peekable();
@@ -272,7 +273,7 @@ impl UringIo {
                 write.range.end += next.range.len();
             }
             let parts = (parts.count > 1).then_some(parts);
-            self.start_write(write, parts);
+            self.start_write(write, parts, Begin::WithNext);
         }
         drop(rest);
         self.queued = queued;
