@@ -26,8 +26,9 @@ pub const MAX_OFFSETS: usize = 4096;
 pub const MAX_OFFSET_FIELD_LEN: usize = 1024;
 
 /// The greatest position at which a segment may begin: what is counted on from
-/// there has to fit. No log comes near it.
-pub const MAX_BASE_LSN: Lsn = Lsn(u64::MAX / 2);
+/// there has to fit, and be a position that a checkpoint can cover. No log comes
+/// near it.
+pub const MAX_BASE_LSN: Lsn = Lsn(u64::MAX / 4);
 
 /// The last epoch. Far out of reach, and low enough that arithmetic on epochs
 /// cannot overflow.

@@ -31,10 +31,13 @@ const CHECKSUM: &str = "crc32c ";
 /// Longest manifest, in bytes: a bound for readers.
 pub const MAX_MANIFEST_LEN: usize = 16 << 20;
 
-/// The most that a manifest's number, a run's number, an LSN a checkpoint covers
-/// and the bytes of a checkpoint's runs come to: out of reach, and low enough
-/// that arithmetic on a few of them cannot overflow.
+/// The most that a manifest's number, a run's number and the bytes of a
+/// checkpoint's runs come to: out of reach, and low enough that arithmetic on a
+/// few of them cannot overflow.
 const MAX_COUNT: u64 = u64::MAX >> 2;
+/// The last position that a checkpoint can cover: behind where the last segment
+/// begins, by more than one can hold.
+const MAX_COVERED: Lsn = Lsn(u64::MAX >> 1);
 /// The same for generations.
 const MAX_GENERATION: u32 = u32::MAX >> 1;
 
@@ -239,7 +242,7 @@ impl Manifest {
             checkpoint.cores.len() == cores
                 && checkpoint.number > 0
                 && checkpoint.epoch <= MAX_EPOCH
-                && checkpoint.cores.iter().all(|core| ordered(core) && core.lsn.0 <= MAX_COUNT)
+                && checkpoint.cores.iter().all(|core| ordered(core) && core.lsn <= MAX_COVERED)
                 && checkpoint.runs_fit()
         };
         let ascend = |pair: &[Checkpoint]| {

@@ -6,6 +6,8 @@ use corewal_format::{
 };
 
 const MOST: u64 = u64::MAX >> 2;
+/// The last position that can be covered: behind every segment that there can be.
+const LAST: Lsn = Lsn(u64::MAX >> 1);
 
 fn run(number: u64) -> RunRef {
     RunRef { run: RunId(number), level: 1, bytes: 8192, puts: 3, deletes: 1, crc: 0xabc }
@@ -118,7 +120,7 @@ fn there_are_as_many_cores_as_allowed() {
 #[test]
 fn checkpoints_follow_each_other_and_leave_room_to_count_on() {
     accepted(|manifest| manifest.checkpoints[1].epoch = MAX_EPOCH);
-    accepted(|manifest| manifest.checkpoints[1].cores[0].lsn = Lsn(MOST));
+    accepted(|manifest| manifest.checkpoints[1].cores[0].lsn = LAST);
     accepted(|manifest| manifest.checkpoints[1].cores[0].runs[1].run = RunId(MOST));
     accepted(|manifest| manifest.checkpoints[1].cores[0].runs[1].level = 0);
     let wrong: &[fn(&mut Manifest)] = &[
@@ -127,7 +129,7 @@ fn checkpoints_follow_each_other_and_leave_room_to_count_on() {
         |manifest| manifest.checkpoints[1].number = 1,
         |manifest| manifest.checkpoints[0].number = 0,
         |manifest| manifest.checkpoints[1].number = 4,
-        |manifest| manifest.checkpoints[1].cores[0].lsn = Lsn(MOST + 1),
+        |manifest| manifest.checkpoints[1].cores[0].lsn = LAST.plus(1),
         |manifest| manifest.checkpoints[1].cores[0].lsn = Lsn(4095),
         |manifest| manifest.checkpoints[1].cores[0].runs[1].run = RunId(MOST + 1),
         |manifest| manifest.checkpoints[1].cores[0].runs[0].level = 0,
