@@ -24,7 +24,7 @@ pub struct BlockingIo {
 }
 
 /// Most writes that wait, and so of one call. (`IOV_MAX` is 1,024.)
-const QUEUED_MAX: usize = 64;
+const TOGETHER_MAX: usize = 64;
 
 /// Performs an operation by plain system calls. The error is that of a write
 /// that breaks the rules; how the operation ended is in the completion.
@@ -40,13 +40,18 @@ pub(super) fn perform(operation: Operation<OsFile>, token: Token) -> io::Result<
     }
 }
 
+/// How many of these, from the first on, go out by one call.
+fn together(queued: &[Queued]) -> usize {
+    1 + queued.windows(2).take_while(|pair| pair[0].leads_to(&pair[1])).count()
+}
+
 impl BlockingIo {
     /// Performs what is queued: what follows each other in a file by one call.
     /// Those that an error leaves unwritten complete with it.
     fn write_queued(&mut self) {
         while let Some(Queued { file, offset, data_sync, .. }) = self.queued.first() {
-            let count = 1 + self.queued.windows(2).take_while(|pair| pair[0].leads_to(&pair[1])).count();
-            let mut parts = [IoSlice::new(&[]); QUEUED_MAX];
+            let count = together(&self.queued);
+            let mut parts = [IoSlice::new(&[]); TOGETHER_MAX];
             for (part, write) in parts.iter_mut().zip(&self.queued[..count]) {
                 *part = IoSlice::new(&write.buffer[write.range.clone()]);
             }
@@ -76,7 +81,7 @@ impl StorageIo for BlockingIo {
             return self.submit(operation);
         };
         write::check(offset, &buffer, &range)?;
-        if self.queued.len() == QUEUED_MAX {
+        if self.queued.len() == TOGETHER_MAX {
             self.write_queued();
         }
         let token = Token(self.next_token);
@@ -113,7 +118,7 @@ mod tests {
     use super::*;
     use crate::{BLOCK_SIZE, Backend, FileStorage, OpenMode, Storage as _};
 
-    const COUNT: usize = QUEUED_MAX + 20;
+    const COUNT: usize = TOGETHER_MAX + 20;
 
     fn queue(io: &mut BlockingIo, file: &OsFile, number: usize, data_sync: bool) {
         let mut buffer = io.buffer(2 * BLOCK_SIZE);
@@ -123,9 +128,8 @@ mod tests {
         assert_eq!(token, Token(number as u64));
     }
 
-    /// One call for each write is what others do that have no ring.
     #[test]
-    fn writes_that_follow_each_other_wait_for_each_other_and_are_all_written() {
+    fn writes_that_follow_each_other_go_out_together_and_are_all_written() {
         let dir = tempfile::tempdir().unwrap();
         let storage = FileStorage::new().backend(Backend::Blocking);
         let file = storage.open(&dir.path().join("a"), OpenMode::CreateNew).unwrap();
@@ -135,7 +139,9 @@ mod tests {
             queue(&mut io, &file, number, number % 30 < 20);
         }
         // No more than the system takes in a call.
-        assert_eq!(file.len().unwrap(), (QUEUED_MAX * BLOCK_SIZE) as u64);
+        assert_eq!(file.len().unwrap(), (TOGETHER_MAX * BLOCK_SIZE) as u64);
+        // Numbers 64 to 79 are to be durable, the four behind them, from 80 on, not.
+        assert_eq!((together(&io.queued), together(&io.queued[16..]), io.queued.len()), (16, 4, 20));
         io.begin().unwrap();
         assert_eq!(file.len().unwrap(), (COUNT * BLOCK_SIZE) as u64);
         assert_eq!(io.in_flight(), COUNT);

@@ -39,7 +39,7 @@ impl Queued {
 }
 
 /// An error once more.
-pub(super) fn same(error: &io::Error) -> io::Error {
+fn same(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),
         None => io::Error::new(error.kind(), error.to_string()),

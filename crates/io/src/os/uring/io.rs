@@ -14,7 +14,7 @@ use super::ring::Begin;
 use crate::os::OsFile;
 use crate::os::direct::Direct;
 use crate::os::io::perform;
-use crate::os::queued::{Queued, same};
+use crate::os::queued::Queued;
 use crate::{AlignedBuf, Completion, Operation, StorageIo, Token, Wait, write};
 
 /// A ring's own: how many operations one system call can hand over. The kernel
@@ -23,7 +23,7 @@ const ENTRIES: u32 = 256;
 
 /// A longer write begins at once, also when it is queued: it takes so long that
 /// the call into the system is nothing beside it, and the disk should not wait.
-const QUEUED_MAX: usize = 16 << 10;
+const SHORT_MAX: usize = 16 << 10;
 
 /// Most queued writes that go out as one.
 const JOINED_MAX: usize = 32;
@@ -240,8 +240,8 @@ impl UringIo {
                 }
             }
             Err(error) => {
-                let ended = parts.split(token, file, buffer);
-                self.completed.extend(ended.map(|part| part.complete(&mut 0, &Err(same(&error)))));
+                let (ended, failed) = (parts.split(token, file, buffer), Err(error));
+                self.completed.extend(ended.map(|part| part.complete(&mut 0, &failed)));
             }
         }
     }
@@ -358,7 +358,7 @@ impl StorageIo for UringIo {
 
     fn queue(&mut self, operation: Operation<OsFile>) -> io::Result<Token> {
         match operation {
-            Operation::Write { ref range, .. } if range.len() <= QUEUED_MAX && Self::is_direct(&operation)? => {}
+            Operation::Write { ref range, .. } if range.len() <= SHORT_MAX && Self::is_direct(&operation)? => {}
             _ => return self.submit(operation),
         }
         let Operation::Write { file, offset, buffer, range, data_sync } = operation else {
@@ -534,6 +534,37 @@ mod tests {
             };
             assert!(found.chunks(BLOCK_SIZE).map(|block| block[9]).eq(tried_again), "{bytes}");
         }
+    }
+
+    #[test]
+    fn what_lies_side_by_side_in_file_and_memory_goes_out_as_one() {
+        let Ok(mut io) = UringIo::new(None) else { return println!("skipped: the machine refuses io_uring") };
+        let beside = std::env::current_exe().unwrap();
+        let dir = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let storage = FileStorage::new().backend(Backend::Uring);
+        let file = storage.open(&dir.path().join("a"), OpenMode::CreateNew).unwrap();
+        if !storage.write_path(&file).direct {
+            return println!("skipped: no direct writes here");
+        }
+        storage.zero(&file, 0, 8 * BLOCK_SIZE as u64).unwrap();
+        // Six parts of a buffer; before the fifth there is a gap in the file.
+        let mut rest = Some(io.buffer(6 * BLOCK_SIZE));
+        for (number, block) in [0, 1, 2, 3, 5, 6].into_iter().enumerate() {
+            let mut buffer = rest.take().unwrap();
+            if number < 5 {
+                rest = Some(buffer.split_off(BLOCK_SIZE));
+            }
+            let (offset, range) = (block * BLOCK_SIZE as u64, 0..BLOCK_SIZE);
+            io.queue(Operation::Write { file: file.clone(), offset, buffer, range, data_sync: true }).unwrap();
+        }
+        io.begin_queued();
+        assert_eq!((io.running(), io.joined, io.in_flight()), (2, 4, 6));
+        let mut completions = Vec::new();
+        while io.in_flight() > 0 {
+            io.poll(Wait::One, &mut completions).unwrap();
+        }
+        assert_eq!((completions.len(), io.joined), (6, 0));
+        assert!(completions.iter().all(|done| done.result.as_ref().is_ok_and(|&len| len == BLOCK_SIZE)));
     }
 
     #[test]
