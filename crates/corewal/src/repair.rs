@@ -350,9 +350,14 @@ struct Cut<'s, S> {
 
 impl<S: Storage> Cut<'_, S> {
     /// Whether something of the log is left to go on from. A log whose
-    /// beginning is lost is not: what is left of it cannot be replayed.
+    /// beginning is lost is not: what is left of it cannot be replayed. Nor is one
+    /// that ends before the newest checkpoint, by its position or by its epochs
+    /// (a seal can lead anywhere): that has all of it and more.
     fn keeps_something(&self) -> bool {
-        self.survey.begins_where_it_says() && self.survey.end() >= self.log.covered
+        let survey = self.survey;
+        survey.begins_where_it_says()
+            && survey.end() >= self.log.covered
+            && survey.coverage.newest_up_to(self.checkpoint) == self.checkpoint
     }
 
     fn describe(&self) -> String {
