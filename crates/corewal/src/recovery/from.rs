@@ -145,3 +145,64 @@ fn headless<S: Storage>(layout: &Layout<S>, manifest: &Manifest, begins: &[Lsn])
         loss: "what stood between".into(),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use corewal_format::{CoreCheckpoint, Epoch, LogId, Offsets, TimestampNs};
+    use corewal_io::SimStorage;
+
+    use super::*;
+
+    /// A checkpoint that covers so much of each core's log.
+    fn checkpoint(covered: [u64; 2]) -> Checkpoint {
+        let part = |lsn| CoreCheckpoint { lsn: Lsn(lsn), runs: Vec::new() };
+        Checkpoint {
+            number: 1,
+            epoch: Epoch(1),
+            time: TimestampNs(0),
+            inherited: Offsets::default(),
+            cores: covered.map(part).into(),
+        }
+    }
+
+    fn manifest(generation: u32, checkpoints: Vec<Checkpoint>) -> Manifest {
+        Manifest { generation, checkpoints, ..Manifest::new(LogId([1; 16]), 2, "") }
+    }
+
+    #[test]
+    fn a_replay_may_begin_where_all_logs_go_back_to_or_at_the_beginning_of_all() {
+        let newest = checkpoint([100, 200]);
+        let kept = manifest(0, vec![newest.clone()]);
+        let reaches = |manifest: &Manifest, checkpoint: Option<&Checkpoint>, begins: [u64; 2]| {
+            reaches(manifest, checkpoint, &begins.map(Lsn))
+        };
+        for (begins, expected) in
+            [([0, 0], true), ([100, 200], true), ([101, 200], false), ([100, 201], false), ([300, 300], false)]
+        {
+            assert_eq!(reaches(&kept, Some(&newest), begins), expected, "{begins:?}");
+        }
+        // Without one: the whole log, of a store that has always had so many cores.
+        assert!(reaches(&kept, None, [0, 0]));
+        assert!(!reaches(&kept, None, [0, 1]));
+        assert!(!reaches(&kept, None, [1, 0]));
+        assert!(!reaches(&manifest(1, vec![newest.clone()]), None, [0, 0]));
+        // What was released by hand, where there are no checkpoints.
+        assert!(reaches(&manifest(0, Vec::new()), None, [100, 0]));
+    }
+
+    #[test]
+    fn the_log_that_begins_behind_the_newest_checkpoint_is_named() {
+        let layout = Layout::new(SimStorage::default(), Path::new("/db"));
+        let manifest = manifest(0, vec![checkpoint([50, 50]), checkpoint([100, 200])]);
+        let check = |begins: [u64; 2]| check_begin(&layout, &manifest, &begins.map(Lsn));
+        assert!(check([50, 0]).is_ok() && check([100, 200]).is_ok());
+        let Err(Error::Damaged(damage)) = check([100, 201]) else { panic!("core 1 does not reach") };
+        assert_eq!((damage.core, damage.lsn, damage.verdict), (CoreId(1), Some(Lsn(201)), Verdict::Missing));
+        assert_eq!(damage.path, layout.core_dir(CoreId(1)));
+        assert_eq!(damage.detail, "the log begins at LSN 201, the newest checkpoint covers it up to 200");
+        let Err(Error::Damaged(damage)) = check([101, 0]) else { panic!("core 0 does not reach") };
+        assert_eq!(damage.core, CoreId(0));
+    }
+}

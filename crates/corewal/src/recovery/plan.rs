@@ -149,3 +149,133 @@ fn ends_early<S: Storage>(layout: &Layout<S>, survey: &Survey, witness: &str, co
         loss: format!("what core {} did from epoch {} to {complete}", survey.core, survey.ended.next()),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use corewal_format::{
+        Checkpoint, CoreCheckpoint, CoreId, LogId, MAX_EPOCH, Offsets, Record, SegmentId, TimestampNs,
+    };
+    use corewal_io::SimStorage;
+
+    use super::*;
+
+    fn layout() -> Layout<SimStorage> {
+        Layout::new(SimStorage::default(), Path::new("/db"))
+    }
+
+    /// A manifest of two cores with a checkpoint at the end of each of these
+    /// epochs.
+    fn manifest(epochs: &[u64]) -> Manifest {
+        let checkpoint = |&epoch: &u64| Checkpoint {
+            number: 100 + epoch,
+            epoch: Epoch(epoch),
+            time: TimestampNs(0),
+            inherited: Offsets::default(),
+            cores: vec![CoreCheckpoint::default(); 2],
+        };
+        Manifest { checkpoints: epochs.iter().map(checkpoint).collect(), ..Manifest::new(LogId([1; 16]), 2, "") }
+    }
+
+    fn plan_of(surveys: &[Survey], recover: Recover, until: Epoch) -> Plan {
+        plan(surveys.iter(), recover, until, Planted::default())
+    }
+
+    fn damage(result: Result<()>) -> Option<Damage> {
+        match result {
+            Ok(()) => None,
+            Err(Error::Damaged(damage)) => Some(*damage),
+            Err(error) => panic!("another error: {error}"),
+        }
+    }
+
+    #[test]
+    fn what_every_core_has_ended_is_kept_or_all_that_is_committed() {
+        let surveys = [Survey::of_epochs(0, &[1, 2, 3, 4]), Survey::of_epochs(1, &[1, 2])];
+        let complete = plan_of(&surveys, Recover::CompleteEpoch, MAX_EPOCH);
+        assert_eq!((complete.keep, complete.complete), (Keep::UpToEpoch(Epoch(2)), Epoch(2)));
+        let latest = plan_of(&surveys, Recover::Latest, MAX_EPOCH);
+        assert_eq!((latest.keep, latest.complete), (Keep::UpToLastCommit, Epoch(2)));
+        let before = plan_of(&surveys, Recover::CompleteEpoch, Epoch(1));
+        assert_eq!((before.keep, before.complete), (Keep::UpToEpoch(Epoch(1)), Epoch(1)));
+    }
+
+    #[test]
+    fn all_go_on_in_the_newest_epoch_that_is_current_and_behind_it_where_something_was_taken_back() {
+        let surveys = [Survey::of_epochs(0, &[1, 2, 3, 4]), Survey::of_epochs(1, &[1, 2])];
+        let complete = plan_of(&surveys, Recover::CompleteEpoch, MAX_EPOCH);
+        assert_eq!((complete.next_epoch(false), complete.next_epoch(true)), (Epoch(5), Epoch(6)));
+        // Barriers that count: up to the complete epoch, or all there are.
+        assert_eq!(complete.keep_barriers(Epoch(6)), Epoch(2));
+        let latest = plan_of(&surveys, Recover::Latest, MAX_EPOCH);
+        assert_eq!(latest.keep_barriers(Epoch(6)), Epoch(5));
+        // A parked core's log may lag behind an epoch that was complete.
+        let mut parked = Survey::of_epochs(0, &[1]);
+        parked.coverage.take(Epoch(2), &Record::Park { epoch: Epoch(7) });
+        assert_eq!(plan_of(&[parked], Recover::CompleteEpoch, MAX_EPOCH).next_epoch(false), Epoch(8));
+    }
+
+    #[test]
+    fn a_log_that_lacks_what_another_says_was_complete_is_named() {
+        let mut surveys = [Survey::of_epochs(0, &[1, 2, 3, 4, 5]), Survey::of_epochs(1, &[1, 2, 3])];
+        let check = |surveys: &[Survey; 2], until| damage(check_claims(&layout(), surveys.iter(), until));
+        assert!(check(&surveys, MAX_EPOCH).is_none(), "nobody says anything");
+        surveys[0].claimed = Epoch(3);
+        assert!(check(&surveys, MAX_EPOCH).is_none(), "all have it");
+        surveys[0].claimed = Epoch(5);
+        let found = check(&surveys, MAX_EPOCH).expect("core 1 has not");
+        assert_eq!((found.core, found.verdict, found.lsn), (CoreId(1), Verdict::Missing, Some(surveys[1].end())));
+        assert_eq!((found.segment, found.offset), (Some(SegmentId(0)), surveys[1].stop.place.offset));
+        assert_eq!(found.path, layout().segment(CoreId(1), SegmentId(0)));
+        let detail = "the log ends in epoch 4, but the log of core 0 says that epoch 5 was complete on all cores";
+        assert_eq!(found.detail, detail);
+        assert_eq!(found.loss, "what core 1 did from epoch 4 to 5");
+        // A copy of the store as it was then.
+        assert!(check(&surveys, Epoch(3)).is_none());
+        assert!(check(&surveys, Epoch(4)).is_some());
+    }
+
+    #[test]
+    fn what_a_repair_forgave_and_what_a_parked_core_missed_is_no_lack() {
+        let mut forgiven = [Survey::of_epochs(0, &[1, 2, 3, 4, 5]), Survey::of_epochs(1, &[1, 2, 3])];
+        forgiven[0].claimed = Epoch(5);
+        let mut parked = forgiven.clone();
+        forgiven[1].ended = Epoch(5);
+        assert!(damage(check_claims(&layout(), forgiven.iter(), MAX_EPOCH)).is_none());
+        parked[1].coverage.take(Epoch(4), &Record::Park { epoch: Epoch(4) });
+        assert!(damage(check_claims(&layout(), parked.iter(), MAX_EPOCH)).is_none());
+    }
+
+    #[test]
+    fn a_log_that_ends_before_the_newest_checkpoint_is_named() {
+        let surveys = [Survey::of_epochs(0, &[1, 2, 3, 4]), Survey::of_epochs(1, &[1, 2, 3])];
+        let check = |epochs: &[u64], complete| {
+            damage(check_reach(&layout(), &manifest(epochs), surveys.iter(), Epoch(complete)))
+        };
+        assert!(check(&[], 3).is_none(), "there is no checkpoint");
+        assert!(check(&[1, 3], 3).is_none());
+        assert!(check(&[1, 2], 3).is_none());
+        let found = check(&[1, 4], 3).expect("core 1 ended no epoch 4");
+        assert_eq!((found.core, found.verdict), (CoreId(1), Verdict::Missing));
+        assert!(found.detail.contains("but checkpoint 104 says that epoch 4"), "{}", found.detail);
+    }
+
+    #[test]
+    fn the_manifest_before_the_newest_is_refused_if_the_beginning_is_gone_and_no_checkpoint_has_it() {
+        let whole = [Survey::of_epochs(0, &[1]), Survey::of_epochs(1, &[1])];
+        let mut released = whole.clone();
+        released[1].start = Lsn(8192);
+        let instead = Some("the newest is damaged");
+        let check = |surveys: &[Survey; 2], epochs: &[u64], instead| {
+            damage(check_root(&layout(), &manifest(epochs), instead, surveys.iter()))
+        };
+        assert!(check(&released, &[], None).is_none(), "it is the newest");
+        assert!(check(&released, &[1], instead).is_none(), "a checkpoint has it");
+        assert!(check(&whole, &[], instead).is_none(), "all is there");
+        let found = check(&released, &[], instead).expect("core 1 lacks it");
+        assert_eq!((found.core, found.lsn, found.verdict), (CoreId(1), Some(Lsn(8192)), Verdict::Missing));
+        assert_eq!((found.path, found.segment), (layout().manifest(), None));
+        assert!(found.detail.starts_with("the newest is damaged; that one names no checkpoint"), "{}", found.detail);
+    }
+}

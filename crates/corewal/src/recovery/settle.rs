@@ -49,3 +49,58 @@ fn unproven_from(survey: &Survey) -> Option<Place> {
         _ => Some(place),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use corewal_format::{Lsn, SegmentId};
+
+    use super::*;
+    use crate::scan::SegmentSpan;
+
+    const BLOCK: u64 = BLOCK_LEN as u64;
+
+    /// Segments 3, 4 and 5, each a header and three blocks of frames; the last of
+    /// the file of 4 was left empty.
+    fn survey(proven: u64) -> Survey {
+        let span = |id, base: u64, blocks: u64| SegmentSpan {
+            id: SegmentId(id),
+            base_lsn: Lsn(base * BLOCK),
+            end: Lsn((base + blocks) * BLOCK),
+            ended: corewal_format::Epoch(0),
+        };
+        let mut survey = Survey::of_epochs(0, &[]);
+        survey.segments = vec![span(3, 10, 4), span(4, 14, 4), span(5, 19, 4)];
+        survey.proven = Lsn(proven * BLOCK);
+        survey
+    }
+
+    #[test]
+    fn what_is_not_proven_begins_with_the_first_frame_behind_what_is() {
+        let from = |proven| {
+            let place = unproven_from(&survey(proven)).expect("there are segments");
+            (place.segment.0, place.base_lsn.0 / BLOCK, place.offset / BLOCK)
+        };
+        // Nothing that is there, or no more than the header of the first.
+        for proven in [0, 10, 11] {
+            assert_eq!(from(proven), (3, 10, 1), "{proven}");
+        }
+        assert_eq!(from(12), (3, 10, 2));
+        assert_eq!(from(13), (3, 10, 3));
+        // All of a sealed segment: the next one's first frame, wherever that is.
+        assert_eq!(from(14), (4, 14, 1));
+        assert_eq!(from(15), (4, 14, 1));
+        assert_eq!(from(16), (4, 14, 2));
+        for proven in [18, 19, 20] {
+            assert_eq!(from(proven), (5, 19, 1), "{proven}");
+        }
+        // The end of the log, where the next frame would be.
+        assert_eq!(from(23), (5, 19, 4));
+    }
+
+    #[test]
+    fn where_there_is_no_segment_there_is_nothing_to_settle() {
+        let mut empty = survey(12);
+        empty.segments.clear();
+        assert_eq!(unproven_from(&empty), None);
+    }
+}

@@ -236,6 +236,25 @@ impl Survey {
         Self::empty(core)
     }
 
+    /// The survey of a log of one segment, from the beginning, that has ended
+    /// these epochs.
+    #[cfg(test)]
+    pub(crate) fn of_epochs(core: u16, epochs: &[u64]) -> Self {
+        let mut survey = Self::empty(CoreId(core));
+        for &epoch in epochs {
+            let barrier = Record::Barrier { epoch: Epoch(epoch), complete: Epoch(0) };
+            survey.coverage.take(survey.epoch, &barrier);
+            survey.ended = Epoch(epoch);
+            survey.epoch = Epoch(epoch + 1);
+        }
+        let place = Place { offset: 3 * BLOCK_LEN as u64, ..survey.stop.place };
+        survey.segments =
+            vec![SegmentSpan { id: place.segment, base_lsn: Lsn(0), end: place.lsn(), ended: survey.ended }];
+        survey.stop.place = place;
+        survey.verdict = Verdict::Clean;
+        survey
+    }
+
     /// Position of the next frame.
     pub(crate) fn end(&self) -> Lsn {
         self.stop.place.lsn()
