@@ -222,7 +222,7 @@ impl<T: State> Recovered<T> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use corewal_format::RunId;
+    use corewal_format::{CommitRef, Epoch, MAX_EPOCH, RunId, SegmentId, Sequence};
 
     use super::*;
     use crate::checkpoint::{RunWriter, place_for_runs};
@@ -244,6 +244,133 @@ mod tests {
             self.groups.push(pairs.len());
             self.keyed.put_new(pairs);
         }
+    }
+
+    /// Counts what it is shown.
+    #[derive(Debug, Default, PartialEq)]
+    struct Counts {
+        puts: u64,
+        deletes: u64,
+        payloads: u64,
+    }
+
+    impl State for Counts {
+        fn apply(&mut self, change: Change<'_>) {
+            match change {
+                Change::Put { .. } => self.puts += 1,
+                Change::Delete { .. } => self.deletes += 1,
+                Change::Payload(_) => self.payloads += 1,
+            }
+        }
+    }
+
+    /// The body of a commit without a watermark: offset `s` is `7`.
+    const COMMIT: [u8; 17] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, b's', b'7'];
+
+    /// Each kind of record, and whether a rollback takes it back.
+    fn all_records() -> [(Record<'static>, bool); 14] {
+        let (key, value, epoch, lsn) = (&b"k"[..], &b"v"[..], Epoch(2), Lsn(0));
+        let repair = Record::Repair { segment: SegmentId(1), base_lsn: lsn, sequence: Sequence(0), forgiven: epoch };
+        [
+            (Record::Put { key, value }, true),
+            (Record::Delete { key }, true),
+            (Record::Payload(value), true),
+            (Record::Commit(CommitRef::parse(&COMMIT).unwrap()), true),
+            (Record::CheckpointMark { id: 1 }, true),
+            (Record::Barrier { epoch, complete: Epoch(0) }, true),
+            (Record::Park { epoch }, true),
+            (Record::Unpark { epoch }, true),
+            (Record::Open { epoch }, false),
+            (Record::Close { complete: epoch }, false),
+            (Record::Rollback { to: lsn, epoch }, false),
+            (Record::Release { to: lsn, epoch }, false),
+            (repair, false),
+            (Record::Seal { base_lsn: lsn }, false),
+        ]
+    }
+
+    /// A record at each multiple of ten from 100 on, of epochs 1, 1, 1, …, 2, 2, ….
+    fn entries<'r>(records: &[(u64, Record<'r>)]) -> Vec<Entry<'r>> {
+        let place = |(at, &(epoch, record)): (usize, &(u64, Record<'r>))| {
+            let lsn = Lsn(100 + 10 * at as u64);
+            Entry { lsn, end: lsn.plus(10), sequence: Sequence(at as u64), epoch: Epoch(epoch), record }
+        };
+        records.iter().enumerate().map(place).collect()
+    }
+
+    fn replayed(entries: &[Entry<'_>], begin: u64, survey: &Survey, keep: Keep) -> Recovered<Counts> {
+        let (state, progress, begin) = (Counts::default(), Progress::default(), Lsn(begin));
+        let mut recovered = Recovered { state, progress, begin, end: begin, rolled_back: 0, applied: 0 };
+        let mut changes = Changes::new();
+        entries.iter().for_each(|entry| recovered.take(entry, survey, keep, &mut changes));
+        changes.apply(&mut recovered.state);
+        recovered
+    }
+
+    #[test]
+    fn what_the_user_logged_and_ends_of_epochs_can_be_taken_back_and_nothing_else() {
+        for (record, undoable) in all_records() {
+            assert_eq!(is_undoable(&record), undoable, "{}", record.name());
+        }
+    }
+
+    #[test]
+    fn of_all_records_data_is_applied_and_data_and_commits_are_counted() {
+        let records: Vec<_> = all_records().iter().map(|(record, _)| (1, *record)).collect();
+        let found = replayed(&entries(&records), 0, &Survey::of_epochs(0, &[]), Keep::UpToEpoch(MAX_EPOCH));
+        assert_eq!(found.state, Counts { puts: 1, deletes: 1, payloads: 1 });
+        assert_eq!((found.applied, found.rolled_back), (4, 0));
+        // The last that counts of those that a rollback could take back: unpark.
+        assert_eq!(found.end, Lsn(180));
+        assert_eq!(found.progress.offsets.get("s"), Some(&b"7".to_vec()));
+    }
+
+    #[test]
+    fn what_counts_ends_with_the_epoch_or_the_last_commit() {
+        let put = Record::Put { key: b"k", value: b"v" };
+        let entries = entries(&[(1, put), (1, put), (2, put), (2, put), (3, put)]);
+        let mut survey = Survey::of_epochs(0, &[]);
+        survey.boundary = Lsn(120);
+        let of = |keep| {
+            let found = replayed(&entries, 0, &survey, keep);
+            (found.applied, found.rolled_back, found.end)
+        };
+        assert_eq!(of(Keep::UpToEpoch(Epoch(2))), (4, 1, Lsn(140)));
+        assert_eq!(of(Keep::UpToEpoch(Epoch(1))), (2, 3, Lsn(120)));
+        assert_eq!(of(Keep::UpToEpoch(Epoch(0))), (0, 5, Lsn(0)));
+        assert_eq!(of(Keep::UpToLastCommit), (2, 3, Lsn(120)));
+    }
+
+    #[test]
+    fn what_the_checkpoint_has_and_what_was_taken_back_before_is_passed_over() {
+        let put = Record::Put { key: b"k", value: b"v" };
+        let entries = entries(&[(1, put); 6]);
+        let mut survey = Survey::of_epochs(0, &[]);
+        survey.dead.add(Lsn(130), Lsn(150));
+        let found = replayed(&entries, 110, &survey, Keep::UpToEpoch(Epoch(1)));
+        // At 110, 120 and 150.
+        assert_eq!((found.applied, found.rolled_back, found.end), (3, 0, Lsn(160)));
+    }
+
+    #[test]
+    fn keys_that_do_not_stand_still_are_copied_some_at_a_time() {
+        let (mut shown, mut copies) = (Shown::default(), Copies::default());
+        for key in 0..2 * TOGETHER as u64 + 3 {
+            copies.push(text(key).as_bytes(), &key.to_le_bytes(), &mut shown);
+        }
+        assert_eq!(shown.groups, [TOGETHER; 2]);
+        copies.apply(&mut shown);
+        assert_eq!(shown.groups, [TOGETHER, TOGETHER, 3]);
+        // And not more bytes than so.
+        let (large, len) = (vec![0; COPIED_MAX / 2], shown.groups.len());
+        for key in ["a", "b", "c", "d", "e"] {
+            copies.push(key.as_bytes(), &large, &mut shown);
+        }
+        assert_eq!(shown.groups[len..], [2, 2]);
+        copies.apply(&mut shown);
+        assert_eq!(shown.keyed.get(text(130).as_bytes()), Some(&130_u64.to_le_bytes()[..]));
+        assert_eq!(shown.keyed.get(b"e"), Some(&large[..]));
+        assert_eq!(shown.keyed.len(), 2 * TOGETHER + 3 + 5);
     }
 
     /// A key whose bytes are in the order of its numbers.
