@@ -70,6 +70,17 @@ pub enum Error {
     },
     /// The durable state.
     Store(corewal::Error),
+    /// What stands in the store under a key of an operator is no state of the
+    /// operator's type: it was written as one of another type, say. It stays as
+    /// it is.
+    State {
+        /// The operator's name in the job.
+        name: String,
+        /// The key, without the operator's name.
+        key: Vec<u8>,
+        /// What is wrong with it.
+        source: BoxError,
+    },
     /// A source could not be opened or read.
     Source {
         /// Its name in the job.
@@ -160,6 +171,10 @@ impl fmt::Display for Error {
             Self::Record { path, detail } => write!(f, "{}: {detail}", path.display()),
             Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
             Self::Store(error) => error.fmt(f),
+            Self::State { name, key, source } => {
+                let key = key.escape_ascii();
+                write!(f, "what stands under {name}/{key} is no state of the type that operator {name} has: {source}")
+            }
             Self::Source { name, partition: Some(partition), source } => {
                 write!(f, "source {name}, partition {partition}: {source}")
             }
@@ -182,7 +197,7 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Store(error) => Some(error),
-            Self::Source { source, .. } | Self::Sink { source, .. } => Some(source.as_ref()),
+            Self::State { source, .. } | Self::Source { source, .. } | Self::Sink { source, .. } => Some(source.as_ref()),
             _ => None,
         }
     }

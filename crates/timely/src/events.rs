@@ -43,6 +43,11 @@ pub(crate) struct Watermark {
 pub struct Watermarks<'scope>(pub(crate) StreamVec<'scope, u64, Watermark>);
 
 impl<'scope> Watermarks<'scope> {
+    /// None of any source.
+    pub(crate) fn none(scope: Scope<'scope, u64>) -> Self {
+        Self(timely::dataflow::operators::generic::operator::empty(scope))
+    }
+
     /// Those of other sources as well.
     #[must_use]
     pub fn concat(self, other: Watermarks<'scope>) -> Self {

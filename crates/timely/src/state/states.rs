@@ -1,0 +1,202 @@
+//! The states of one operator: in memory those that are at hand, in the shard
+//! all, as they were when the epoch before ended or later.
+
+use std::hash::Hash;
+use std::vec::Drain;
+
+use corewal::{Entry, Shard};
+
+use super::group::{AT_ONCE, Group};
+use super::stored::Stored;
+use super::working_set::WorkingSet;
+use crate::error::{Error, Result};
+
+/// States in memory, at most. Of a state of a few bytes they take some MiB.
+pub(super) const KEPT_MAX: usize = 1 << 16;
+
+/// Where a state in memory was not found again as often as this before it had to
+/// make room, looking for it there costs more than it saves.
+const WORTH_KEEPING: usize = 2;
+
+/// For so many times as many records as there are states in memory at most it is
+/// not tried again.
+const PAST_MEMORY: usize = 32;
+
+pub(super) struct States<K, S> {
+    name: String,
+    prefix: Vec<u8>,
+    set: WorkingSet<K, S>,
+    kept_max: usize,
+    /// Records that were taken since there was nothing in memory.
+    taken: usize,
+    /// Records that are to be taken past the memory.
+    past: usize,
+    /// Buffers that are used again and again.
+    group: Group,
+    bytes: Vec<u8>,
+}
+
+impl<K, S> States<K, S>
+where
+    K: Stored + Hash + Eq + Clone,
+    S: Stored + Default,
+{
+    pub(super) fn new(name: &str, kept_max: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            prefix: super::prefix(name),
+            set: WorkingSet::new(),
+            kept_max: kept_max.max(AT_ONCE),
+            taken: 0,
+            past: 0,
+            group: Group::default(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Has `fold` change the state of each record's key, or remove it, where it
+    /// says so. Leaves no records.
+    pub(super) fn apply<V>(
+        &mut self,
+        shard: &mut Shard,
+        records: &mut Vec<(K, V)>,
+        mut fold: impl FnMut(&K, V, &mut S) -> bool,
+    ) -> Result<()> {
+        let mut records = records.drain(..);
+        while let Some((key, _)) = records.as_slice().first() {
+            if self.past > 0 {
+                self.apply_past_memory(shard, &mut records, &mut fold)?;
+            } else if let Some(at) = self.set.find(key) {
+                let (key, value) = records.next().expect("it was looked at");
+                self.taken += 1;
+                let kept = self.set.change(at);
+                kept.there = !fold(&key, value, &mut kept.state);
+                if !kept.there {
+                    kept.state = S::default();
+                }
+            } else {
+                self.load(shard, records.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed to the shard.
+    pub(super) fn write(&mut self, shard: &mut Shard) -> Result<()> {
+        let mut changed = self.set.changed();
+        loop {
+            let (mut places, mut count) = ([0; AT_ONCE], 0);
+            self.group.clear();
+            for (place, (at, key)) in places.iter_mut().zip(&mut changed) {
+                *place = at;
+                count += 1;
+                self.group.add(&self.prefix, |bytes| key.write(bytes));
+            }
+            if count == 0 {
+                break;
+            }
+            let keys = self.group.keys();
+            let mut entries = shard.entries(&keys[..count]);
+            for &at in &places[..count] {
+                let entry = entries.next_entry().expect("one for each")?;
+                put(entry, self.set.state(at), &mut self.bytes)?;
+            }
+        }
+        drop(changed);
+        self.set.written();
+        Ok(())
+    }
+
+    /// Takes the states of the first of these records into memory.
+    fn load<V>(&mut self, shard: &mut Shard, records: &[(K, V)]) -> Result<()> {
+        if self.set.len() + AT_ONCE > self.kept_max {
+            self.make_room(shard)?;
+            if self.past > 0 {
+                return Ok(());
+            }
+        }
+        let (mut missing, mut count) = ([None; AT_ONCE], 0);
+        self.group.clear();
+        for (key, _) in records.iter().take(AT_ONCE) {
+            if self.set.find(key).is_none() {
+                self.group.add(&self.prefix, |bytes| key.write(bytes));
+                missing[count] = Some(key);
+                count += 1;
+            }
+        }
+        let keys = self.group.keys();
+        let mut entries = shard.entries(&keys[..count]);
+        for key in missing.into_iter().flatten() {
+            let entry = entries.next_entry().expect("one for each")?;
+            let state = read(&self.name, key, &entry)?;
+            // It may be there twice.
+            if self.set.find(key).is_none() {
+                self.set.insert(key.clone(), state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room for others: for all that are to come, which is as good as for
+    /// one after the other, by a factor at most, and leaves the rest alone.
+    fn make_room(&mut self, shard: &mut Shard) -> Result<()> {
+        self.write(shard)?;
+        if self.taken < self.set.len() * WORTH_KEEPING {
+            self.past = self.kept_max * PAST_MEMORY;
+        }
+        self.taken = 0;
+        self.set.clear();
+        Ok(())
+    }
+
+    /// Takes some records on the shard itself.
+    fn apply_past_memory<V>(
+        &mut self,
+        shard: &mut Shard,
+        records: &mut Drain<'_, (K, V)>,
+        fold: &mut impl FnMut(&K, V, &mut S) -> bool,
+    ) -> Result<()> {
+        let count = records.len().min(AT_ONCE).min(self.past);
+        self.past -= count;
+        self.group.clear();
+        for (key, _) in &records.as_slice()[..count] {
+            self.group.add(&self.prefix, |bytes| key.write(bytes));
+        }
+        let keys = self.group.keys();
+        let mut entries = shard.entries(&keys[..count]);
+        for (key, value) in records.take(count) {
+            let entry = entries.next_entry().expect("one for each")?;
+            let mut state = read(&self.name, &key, &entry)?.unwrap_or_default();
+            let removed = fold(&key, value, &mut state);
+            put(entry, (!removed).then_some(&state), &mut self.bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// The state of a key; none if it is not there.
+#[inline]
+fn read<K: Stored, S: Stored>(name: &str, key: &K, entry: &Entry<'_>) -> Result<Option<S>> {
+    entry.get().map(S::read).transpose().map_err(|source| {
+        let mut bytes = Vec::new();
+        key.write(&mut bytes);
+        Error::State { name: name.to_owned(), key: bytes, source }
+    })
+}
+
+/// Puts a state or removes it, unless that is how it stands there.
+#[inline]
+fn put<S: Stored>(mut entry: Entry<'_>, state: Option<&S>, bytes: &mut Vec<u8>) -> Result<()> {
+    bytes.clear();
+    let wanted = state.map(|state| {
+        state.write(bytes);
+        &bytes[..]
+    });
+    if entry.get() == wanted {
+        return Ok(());
+    }
+    Ok(match wanted {
+        Some(bytes) => entry.put(bytes),
+        None => entry.delete(),
+    }?)
+}
