@@ -197,7 +197,9 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Store(error) => Some(error),
-            Self::State { source, .. } | Self::Source { source, .. } | Self::Sink { source, .. } => Some(source.as_ref()),
+            Self::State { source, .. } | Self::Source { source, .. } | Self::Sink { source, .. } => {
+                Some(source.as_ref())
+            }
             _ => None,
         }
     }

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use corewal::{Checkpoints, Options};
-use corewal_timely::{DurableSink as _, DurableSource as _, DurableState as _, Files, Job, execute};
+use corewal_timely::{
+    DurableSink as _, DurableSource as _, DurableState as _, DurableStateMachine as _, Files, Job, execute,
+};
 
-use crate::events::{COMPLETE, Event};
-use crate::run::{ROW_EACH, Ran, Run, row};
+use crate::events::{COMPLETE, Event, Key, is_tick};
+use crate::run::{ROW_EACH, Ran, Run, State, row};
 
-pub(crate) fn run(run: &Run) -> Ran {
+pub(crate) fn run(run: &Run, state: State) -> Ran {
     let mut job = Job::new(run.dir.join("job"), "counts").epoch_every(Duration::from_micros(run.epoch_micros));
     if !run.checkpoints {
         job = job.options(Options::new().checkpoints(Checkpoints::manual()));
@@ -19,22 +21,31 @@ pub(crate) fn run(run: &Run) -> Ran {
         start.set(Instant::now()).ok();
         worker.dataflow::<u64, _, _>(|scope| {
             let mut updates = 0_u64;
-            scope
-                .durable_source(durable, "events", &events)
-                .durable_update(
+            // Whether a count goes into the output.
+            let mut shows = move |key: &Key| {
+                updates += 1;
+                updates.is_multiple_of(ROW_EACH) || is_tick(key)
+            };
+            let events = scope.durable_source(durable, "events", &events);
+            let rows = match state {
+                State::Typed => events.durable_state_machine(durable, "counts", move |key, (), count: &mut u64| {
+                    *count += 1;
+                    (false, shows(key).then(|| row(key, *count)))
+                }),
+                State::Bytes => events.durable_update(
                     durable,
                     "counts",
-                    |event: &Event, key| key.extend_from_slice(&event.key),
-                    move |event, mut count, rows| {
+                    |(key, ()): &Event, bytes| bytes.extend_from_slice(key),
+                    move |(key, ()), mut count, rows| {
                         let now = count.get_u64() + 1;
                         count.put_u64(now);
-                        updates += 1;
-                        if updates.is_multiple_of(ROW_EACH) || event.is_tick() {
-                            rows.push(row(event, now));
+                        if shows(key) {
+                            rows.push(row(key, now));
                         }
                     },
-                )
-                .durable_sink(durable, "out", Files::new(&output));
+                ),
+            };
+            rows.durable_sink(durable, "out", Files::new(&output));
         });
     })
     .expect("the job comes to its end");

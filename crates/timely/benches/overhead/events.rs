@@ -6,29 +6,27 @@ use std::time::{Duration, Instant};
 use corewal_timely::{BoxError, Partition, Read, Source};
 use serde::{Deserialize, Serialize};
 
-/// An event is its key's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Event {
-    pub(crate) key: [u8; 16],
+/// A text.
+pub(crate) type Key = [u8; 16];
+
+/// An event is its key and nothing else.
+pub(crate) type Event = (Key, ());
+
+/// `key-000000000042`. By hand: formatting would take most of the time of both
+/// programs.
+fn event(prefix: [u8; 4], mut number: u64) -> Event {
+    let mut key = [b'0'; 16];
+    key[..4].copy_from_slice(&prefix);
+    for digit in key[4..].iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    (key, ())
 }
 
-impl Event {
-    /// `key-000000000042`. By hand: formatting would take most of the time of
-    /// both programs.
-    fn new(prefix: [u8; 4], mut number: u64) -> Self {
-        let mut key = [b'0'; 16];
-        key[..4].copy_from_slice(&prefix);
-        for digit in key[4..].iter_mut().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
-        }
-        Self { key }
-    }
-
-    /// Whether it is one of those behind the end of what was to be made.
-    pub(crate) fn is_tick(&self) -> bool {
-        self.key.starts_with(TICK)
-    }
+/// Whether it is one of those behind the end of what was to be made.
+pub(crate) fn is_tick(key: &Key) -> bool {
+    key.starts_with(TICK)
 }
 
 /// How the keys of ticks begin.
@@ -49,11 +47,11 @@ struct Line<'l> {
 fn through_json(event: Event, line: &mut Vec<u8>) -> Event {
     line.clear();
     line.extend_from_slice(b"{\"time\":1700000000123,\"key\":\"");
-    line.extend_from_slice(&event.key);
+    line.extend_from_slice(&event.0);
     line.extend_from_slice(b"\",\"amount\":4711,\"from\":\"somewhere else\",\"note\":null}");
     let read: Line<'_> = serde_json::from_slice(line).expect("as written above");
     assert!(read.time > 0 && read.amount > 0 && !read.from.is_empty());
-    Event { key: read.key.as_bytes().try_into().expect("sixteen bytes") }
+    (read.key.as_bytes().try_into().expect("sixteen bytes"), ())
 }
 
 /// In which order the keys come.
@@ -138,7 +136,7 @@ impl Partition for Generator {
         if self.position < end {
             let mut line = std::mem::take(&mut self.line);
             into.extend((self.position..end).map(|number| {
-                let event = Event::new(*b"key-", self.key(number));
+                let event = event(*b"key-", self.key(number));
                 if self.source.json { through_json(event, &mut line) } else { event }
             }));
             self.line = line;
@@ -152,7 +150,7 @@ impl Partition for Generator {
             self.ticked = Instant::now();
             // Of few keys, which tell the partition.
             let number = self.partition * 1_000 + self.position % 1_000;
-            into.push(Event::new(*b"tick", number));
+            into.push(event(*b"tick", number));
             self.position += 1;
         }
         Ok(Read::Waiting)

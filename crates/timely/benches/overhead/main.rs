@@ -4,7 +4,9 @@
 //! 1. Events with keys of 16 bytes, drawn from `COREWAL_KEYS` (a list, default
 //!    `1000000,10000`), are exchanged by key and counted; each thousandth update of a
 //!    worker makes a row of output; an epoch each 100 ms. With `durable_source`,
-//!    `durable_update` and `durable_sink`; and without: the same source, the
+//!    `durable_state_machine` and `durable_sink` (or with `durable_update`, as
+//!    `COREWAL_STATE` says, a list of `typed` and `bytes`, default `typed`; the
+//!    first of it holds for what follows as well); and without: the same source, the
 //!    same exchange, a hash map, and files that are not synced. In turns,
 //!    `COREWAL_PAIRS` times (default 5), as many events as plain Timely handles
 //!    in `COREWAL_SECONDS` (default 3); medians. The events are made in memory,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::child;
 use crate::events::{Events, Order};
-use crate::run::{Program, ROW_EACH, Run};
+use crate::run::{Program, ROW_EACH, Run, State};
 use crate::{directory, median, number, numbers};
 
 /// How many processes, and workers of each.
@@ -115,32 +115,43 @@ pub(crate) fn overhead(quick: bool) {
             cells.extend(shapes.iter().map(|&shape| (shape, Input { keys, json: json != 0 })));
         }
     }
+    let states = State::wanted();
     for (shape, input) in cells {
         let events = calibrate(dir.path(), shape, quick, input);
         let run = |program| measure(dir.path(), program, shape, events, 100_000, input).speed / 1e6;
-        run(Program::Durable);
-        let (mut plain, mut durable) = (Vec::new(), Vec::new());
-        for pair in 0..pairs {
+        // One after the other, so that the machine treats them alike.
+        let programs: Vec<_> =
+            [Program::Plain].into_iter().chain(states.iter().map(|&state| Program::Durable(state))).collect();
+        for &program in &programs[1..] {
+            run(program);
+        }
+        let mut speeds = vec![Vec::new(); programs.len()];
+        for pair in 0..pairs as usize {
             // Each goes first in turns: what the machine does changes meanwhile.
-            let [first, second] = [Program::Plain, Program::Durable].map(|program| match pair % 2 {
-                0 => program,
-                _ => program.other(),
-            });
-            for program in [first, second] {
-                let speeds = if program == Program::Plain { &mut plain } else { &mut durable };
-                speeds.push(run(program));
+            for at in 0..programs.len() {
+                let at = (pair + at) % programs.len();
+                speeds[at].push(run(programs[at]));
             }
         }
-        // Of each pair, which the machine treated alike.
-        let overheads: Vec<_> =
-            plain.iter().zip(&durable).map(|(plain, durable)| (1.0 - durable / plain) * 100.0).collect();
-        println!(
-            "{:<42} {events:>10}  {:>22} {:>22}  {:>26}",
-            format!("{}, {} keys{}", shape.name(), input.keys, if input.json { ", JSON" } else { "" }),
-            spread(&plain, 2),
-            spread(&durable, 2),
-            format!("{} %", spread(&overheads, 0)),
-        );
+        let (plain, durable) = speeds.split_first().expect("the first is plain");
+        for (state, durable) in states.iter().zip(durable) {
+            // Of each pair.
+            let overheads: Vec<_> =
+                plain.iter().zip(durable).map(|(plain, durable)| (1.0 - durable / plain) * 100.0).collect();
+            println!(
+                "{:<42} {events:>10}  {:>22} {:>22}  {:>26}",
+                format!(
+                    "{}, {} keys{}, {}",
+                    shape.name(),
+                    input.keys,
+                    if input.json { ", JSON" } else { "" },
+                    state.name()
+                ),
+                spread(plain, 2),
+                spread(durable, 2),
+                format!("{} %", spread(&overheads, 0)),
+            );
+        }
     }
 }
 
@@ -157,11 +168,12 @@ pub(crate) fn epochs(quick: bool) {
     let pairs = number("COREWAL_PAIRS", if quick { 1 } else { 3 });
     let input = Input { keys: numbers("COREWAL_KEYS", &[1_000_000])[0], json: false };
     let events = calibrate(dir.path(), shape, quick, input);
+    let program = Program::Durable(State::wanted()[0]);
     println!("{}, {events} events, durable; medians of {pairs}", shape.name());
     println!("{:<24} {:>12} {:>24}", "an epoch each", "M events/s", "epochs/s with output");
     for millis in numbers("COREWAL_EPOCHS", &[1, 10, 1_000]) {
         let runs: Vec<_> =
-            (0..pairs).map(|_| measure(dir.path(), Program::Durable, shape, events, millis * 1_000, input)).collect();
+            (0..pairs).map(|_| measure(dir.path(), program, shape, events, millis * 1_000, input)).collect();
         println!(
             "{:<24} {:>12.2} {:>24.1}",
             format!("{millis} ms"),

@@ -15,7 +15,7 @@ use timely::dataflow::operators::generic::OutputBuilderSession;
 use timely::dataflow::operators::generic::operator::{Operator as _, source};
 use timely::dataflow::{Scope, StreamVec};
 
-use crate::events::{Event, Generator};
+use crate::events::{Event, Generator, Key, is_tick};
 use crate::run::{ROW_EACH, Ran, Run, row};
 
 /// As many events at a turn as the durable source reads.
@@ -72,27 +72,22 @@ fn count<'scope>(
     workers: u16,
 ) -> StreamVec<'scope, u64, Vec<u8>> {
     let router = Router::new(workers);
-    let route = move |event: &Event| {
-        let (process, core) = router.route_among(processes, &event.key);
+    let route = move |(key, ()): &Event| {
+        let (process, core) = router.route_among(processes, key);
         u64::from(process) * u64::from(workers) + u64::from(core.0)
     };
     events.unary::<CapacityContainerBuilder<Vec<Vec<u8>>>, _, _, _>(Exchange::new(route), "counts", |_, _| {
-        let mut counts: HashMap<Box<[u8]>, u64, foldhash::fast::RandomState> = HashMap::default();
+        let mut counts: HashMap<Key, u64, foldhash::fast::RandomState> = HashMap::default();
         let mut updates = 0_u64;
         move |input, output| {
             input.for_each(|capability, events| {
                 let mut session = output.session(&capability);
-                for event in events.drain(..) {
-                    let now = if let Some(count) = counts.get_mut(event.key.as_slice()) {
-                        *count += 1;
-                        *count
-                    } else {
-                        counts.insert(event.key.into(), 1);
-                        1
-                    };
+                for (key, ()) in events.drain(..) {
+                    let now = counts.entry(key).or_default();
+                    *now += 1;
                     updates += 1;
-                    if updates.is_multiple_of(ROW_EACH) || event.is_tick() {
-                        session.give(row(&event, now));
+                    if updates.is_multiple_of(ROW_EACH) || is_tick(&key) {
+                        session.give(row(&key, *now));
                     }
                 }
             });

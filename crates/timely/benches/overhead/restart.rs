@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::child::Running;
 use crate::events::{Events, Order, TICK};
-use crate::run::{Program, Run};
+use crate::run::{Program, Run, State};
 use crate::{directory, median, number, numbers};
 
 const WORKERS: u16 = 2;
@@ -101,7 +101,7 @@ pub(crate) fn restart(quick: bool) {
         let dir = directory();
         let partitions = u64::from(WORKERS);
         let run = Run {
-            program: Program::Durable,
+            program: Program::Durable(State::wanted()[0]),
             dir: dir.path().to_owned(),
             events: Events { partitions, events: updates, keys, order: Order::Scattered, json: false, ticks: true },
             epoch_micros: 100_000,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use timely::communication::Config as Communication;
 use timely::{Config, WorkerConfig};
 
-use crate::events::{Event, Events};
+use crate::events::{Events, Key};
 use crate::{durable, plain};
 
 /// The variable that tells a process to run a program.
@@ -19,15 +19,36 @@ pub(crate) const ROW_EACH: u64 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Program {
-    Durable,
+    /// With this kind of state.
+    Durable(State),
     Plain,
 }
 
-impl Program {
-    pub(crate) fn other(self) -> Self {
+/// How the durable program has its counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum State {
+    /// Of a type, with `durable_state_machine`.
+    Typed,
+    /// As bytes, with `durable_update`.
+    Bytes,
+}
+
+impl State {
+    /// Those that `COREWAL_STATE` wants.
+    pub(crate) fn wanted() -> Vec<Self> {
+        let given = std::env::var("COREWAL_STATE").unwrap_or_else(|_| "typed".into());
+        let state = |name: &str| match name {
+            "typed" => Self::Typed,
+            "bytes" => Self::Bytes,
+            _ => panic!("COREWAL_STATE: typed or bytes, not {name}"),
+        };
+        given.split(',').map(state).collect()
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Durable => Self::Plain,
-            Self::Plain => Self::Durable,
+            Self::Typed => "typed",
+            Self::Bytes => "bytes",
         }
     }
 }
@@ -69,9 +90,9 @@ impl Run {
 }
 
 /// A row of output.
-pub(crate) fn row(event: &Event, count: u64) -> Vec<u8> {
+pub(crate) fn row(key: &Key, count: u64) -> Vec<u8> {
     let mut row = Vec::with_capacity(32);
-    row.extend_from_slice(&event.key);
+    row.extend_from_slice(key);
     row.push(b' ');
     row.extend_from_slice(count.to_string().as_bytes());
     row
@@ -103,7 +124,7 @@ pub(crate) fn run_if_told() -> bool {
     let Ok(told) = std::env::var(RUN) else { return false };
     let run: Run = serde_json::from_str(&told).expect("as another process wrote it");
     let ran = match run.program {
-        Program::Durable => durable::run(&run),
+        Program::Durable(state) => durable::run(&run, state),
         Program::Plain => plain::run(&run),
     };
     println!("{}", serde_json::to_string(&ran).expect("numbers"));

@@ -12,8 +12,8 @@ use corewal::{Entry, Shard};
 use timely::ExchangeData;
 use timely::dataflow::StreamVec;
 
-pub use self::machine::DurableStateMachine;
 use self::group::{AT_ONCE, Group};
+pub use self::machine::DurableStateMachine;
 use self::operator::{Work, operator};
 pub use self::stored::Stored;
 use crate::durable::Durable;
