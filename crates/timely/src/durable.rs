@@ -188,7 +188,8 @@ impl Durable {
     }
 
     /// The worker that owns a key.
-    pub(crate) fn worker_of(&self, key: &[u8]) -> u64 {
+    #[inline]
+    pub(crate) fn worker_of(&self, key: &[u8]) -> usize {
         self.shared.facts.place.worker_of(key)
     }
 

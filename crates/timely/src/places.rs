@@ -33,9 +33,10 @@ pub(crate) struct Place {
 
 impl Place {
     /// The worker, of all processes, that owns a key.
-    pub(crate) fn worker_of(self, key: &[u8]) -> u64 {
+    #[inline]
+    pub(crate) fn worker_of(self, key: &[u8]) -> usize {
         let (process, core) = Router::new(self.workers).route_among(self.processes, key);
-        u64::from(process) * u64::from(self.workers) + u64::from(core.0)
+        usize::from(process) * usize::from(self.workers) + core.index()
     }
 }
 

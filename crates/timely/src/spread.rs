@@ -76,7 +76,7 @@ pub(crate) fn spread(
         let (offsets, offset_stream) = scope.new_input();
         let own = Rc::clone(&taken);
         key_stream
-            .exchange(move |(key, _): &(Vec<u8>, Vec<u8>)| place.worker_of(key))
+            .exchange(move |(key, _): &(Vec<u8>, Vec<u8>)| place.worker_of(key) as u64)
             .inspect(move |(key, value)| own.borrow_mut().put(key, value))
             .probe_with(&probe);
         let own = Rc::clone(&taken);

@@ -89,18 +89,9 @@ where
         I: IntoIterator<Item = R>,
         F: FnMut(&K, V, &mut S) -> (bool, I) + 'static,
     {
-        let route = {
-            let durable = durable.clone();
-            let mut full = super::prefix(name);
-            let own = full.len();
-            move |(key, _): &(K, V)| {
-                full.truncate(own);
-                key.write(&mut full);
-                durable.worker_of(&full)
-            }
-        };
+        let key = |(key, _): &(K, V), bytes: &mut Vec<u8>| key.write(bytes);
         let none = Watermarks::none(self.scope());
-        operator(self, none, durable, name, route, Machine { states: States::new(name, KEPT_MAX), fold })
+        operator(self, none, durable, name, key, Machine { states: States::new(name, KEPT_MAX), fold })
     }
 }
 

@@ -4,9 +4,12 @@ mod group;
 mod least;
 mod machine;
 mod operator;
+mod route;
 mod states;
 mod stored;
 mod working_set;
+
+use std::rc::Rc;
 
 use corewal::{Entry, Shard};
 use timely::ExchangeData;
@@ -147,12 +150,20 @@ pub trait DurableState<'scope, D: ExchangeData> {
 /// Records whose keys and updates are the caller's closures.
 struct Updates<K, L, C> {
     prefix: Vec<u8>,
-    key: std::rc::Rc<K>,
+    key: Rc<K>,
     update: L,
     rise: C,
     /// Buffers that are used again and again.
     own: Vec<u8>,
     group: Group,
+}
+
+/// Adds a record's key, which the caller writes into a buffer that is empty.
+#[inline]
+fn add_key<D>(key: &impl Fn(&D, &mut Vec<u8>), record: &D, own: &mut Vec<u8>, bytes: &mut Vec<u8>) {
+    own.clear();
+    key(record, own);
+    bytes.extend_from_slice(own);
 }
 
 impl<D, R, K, L, C> Work<D, R> for Updates<K, L, C>
@@ -166,12 +177,9 @@ where
         for records in records.chunks(AT_ONCE) {
             self.group.clear();
             for record in records {
-                self.own.clear();
-                (self.key)(record, &mut self.own);
-                self.group.add(&self.prefix, |key| key.extend_from_slice(&self.own));
+                self.group.add(|bytes| add_key(&*self.key, record, &mut self.own, bytes));
             }
-            let keys = self.group.keys();
-            let mut entries = ledger.shard.entries(&keys[..records.len()]);
+            let mut entries = ledger.shard.entries(self.group.keys());
             for record in records {
                 let entry = entries.next_entry().expect("one for each")?;
                 (self.update)(record, Slot { entry, failed: &mut failed }, made);
@@ -221,20 +229,13 @@ impl<'scope, D: ExchangeData> DurableState<'scope, D> for StreamVec<'scope, u64,
         L: FnMut(&D, Slot<'_>, &mut Vec<R>) + 'static,
         C: FnMut(i64, Keys<'_>, &mut Vec<R>) + 'static,
     {
-        let (key, prefix) = (std::rc::Rc::new(key), prefix(name));
+        let key = Rc::new(key);
         let route = {
-            let (durable, prefix, key) = (durable.clone(), prefix.clone(), std::rc::Rc::clone(&key));
-            let (mut own, mut full) = (Vec::new(), Vec::new());
-            move |record: &D| {
-                own.clear();
-                key(record, &mut own);
-                full.clear();
-                full.extend_from_slice(&prefix);
-                full.extend_from_slice(&own);
-                durable.worker_of(&full)
-            }
+            let (key, mut own) = (Rc::clone(&key), Vec::new());
+            move |record: &D, bytes: &mut Vec<u8>| add_key(&*key, record, &mut own, bytes)
         };
-        let work = Updates { prefix, key, update, rise, own: Vec::new(), group: Group::default() };
+        let prefix = prefix(name);
+        let work = Updates { group: Group::new(&prefix), prefix, key, update, rise, own: Vec::new() };
         operator(self, watermarks, durable, name, route, work)
     }
 }

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator as _;
 use timely::progress::frontier::MutableAntichain;
 
 use super::least::Least;
+use super::route::by_key;
 use crate::durable::Durable;
 use crate::error::Result;
 use crate::events::{Watermark, Watermarks};
@@ -47,13 +48,14 @@ impl<D> Stash<D> {
     }
 }
 
-/// Makes the operator. `route` gives the worker that owns a record's key.
+/// Makes the operator. `key` adds a record's key to what all of the operator's
+/// begin with.
 pub(super) fn operator<'scope, D, R, W>(
     records: StreamVec<'scope, u64, D>,
     watermarks: Watermarks<'scope>,
     durable: &Durable,
     name: &str,
-    route: impl FnMut(&D) -> u64 + 'static,
+    key: impl FnMut(&D, &mut Vec<u8>) + 'static,
     mut work: W,
 ) -> StreamVec<'scope, u64, R>
 where
@@ -64,9 +66,10 @@ where
     let scope = records.scope();
     let durable = durable.clone();
     durable.declare("state", name, "");
+    let route = by_key(&durable, &super::prefix(name), key);
     records.binary_frontier::<_, CapacityContainerBuilder<Vec<R>>, _, _, _, _>(
         watermarks.0,
-        Exchange::new(route),
+        route,
         Pipeline,
         name,
         move |capability, info| {

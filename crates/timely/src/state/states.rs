@@ -24,7 +24,6 @@ const PAST_MEMORY: usize = 32;
 
 pub(super) struct States<K, S> {
     name: String,
-    prefix: Vec<u8>,
     set: WorkingSet<K, S>,
     kept_max: usize,
     /// Records that were taken since there was nothing in memory.
@@ -44,12 +43,11 @@ where
     pub(super) fn new(name: &str, kept_max: usize) -> Self {
         Self {
             name: name.to_owned(),
-            prefix: super::prefix(name),
             set: WorkingSet::new(),
             kept_max: kept_max.max(AT_ONCE),
             taken: 0,
             past: 0,
-            group: Group::default(),
+            group: Group::new(&super::prefix(name)),
             bytes: Vec::new(),
         }
     }
@@ -90,13 +88,12 @@ where
             for (place, (at, key)) in places.iter_mut().zip(&mut changed) {
                 *place = at;
                 count += 1;
-                self.group.add(&self.prefix, |bytes| key.write(bytes));
+                self.group.add(|bytes| key.write(bytes));
             }
             if count == 0 {
                 break;
             }
-            let keys = self.group.keys();
-            let mut entries = shard.entries(&keys[..count]);
+            let mut entries = shard.entries(self.group.keys());
             for &at in &places[..count] {
                 let entry = entries.next_entry().expect("one for each")?;
                 put(entry, self.set.state(at), &mut self.bytes)?;
@@ -119,13 +116,12 @@ where
         self.group.clear();
         for (key, _) in records.iter().take(AT_ONCE) {
             if self.set.find(key).is_none() {
-                self.group.add(&self.prefix, |bytes| key.write(bytes));
+                self.group.add(|bytes| key.write(bytes));
                 missing[count] = Some(key);
                 count += 1;
             }
         }
-        let keys = self.group.keys();
-        let mut entries = shard.entries(&keys[..count]);
+        let mut entries = shard.entries(self.group.keys());
         for key in missing.into_iter().flatten() {
             let entry = entries.next_entry().expect("one for each")?;
             let state = read(&self.name, key, &entry)?;
@@ -160,10 +156,9 @@ where
         self.past -= count;
         self.group.clear();
         for (key, _) in &records.as_slice()[..count] {
-            self.group.add(&self.prefix, |bytes| key.write(bytes));
+            self.group.add(|bytes| key.write(bytes));
         }
-        let keys = self.group.keys();
-        let mut entries = shard.entries(&keys[..count]);
+        let mut entries = shard.entries(self.group.keys());
         for (key, value) in records.take(count) {
             let entry = entries.next_entry().expect("one for each")?;
             let mut state = read(&self.name, &key, &entry)?.unwrap_or_default();
