@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corewal_timely::{
-    Batch, BoxError, DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Finished, Job, Lines,
-    Partition, Read, Sink, Source, execute, stores_of,
+    Batch, BoxError, DurableSink as _, DurableSource as _, DurableState as _, DurableStateMachine as _, Error, Files,
+    Finished, Job, Lines, Partition, Read, Sink, Source, execute, stores_of,
 };
 use timely::dataflow::operators::vec::Map as _;
 
@@ -92,6 +92,33 @@ fn a_job_of_another_shape_or_name_is_refused_and_the_first_one_goes_on() {
     fs::write(place.input(), "a\nb\na\nb\n").unwrap();
     let finished = place.count().unwrap();
     assert!(finished.recovered > 0 && finished.complete > finished.recovered, "{finished:?}");
+    assert_eq!(rows(&place.path("out")), ["a 1", "a 2", "b 1", "b 2"]);
+}
+
+#[test]
+fn a_state_of_another_type_is_refused_and_the_first_one_goes_on() {
+    let place = Place::new();
+    place.count().unwrap();
+    let typed = |out: PathBuf| {
+        fs::write(place.input(), "a\nb\na\nb\n").unwrap();
+        let lines = Lines::new([place.input()]).unwrap();
+        execute(place.job(), timely::Config::process(2), move |worker, durable| {
+            worker.dataflow::<u64, _, _>(|scope| {
+                let lines = scope.durable_source(durable, "lines", &lines).map(|line| (line.text, 1));
+                let counts = lines.durable_state_machine(durable, "counts", |_, more, count: &mut u32| {
+                    *count += more;
+                    (false, Some(b"never".to_vec()))
+                });
+                counts.durable_sink(durable, "out", Files::new(&out));
+            });
+        })
+    };
+    let refused = typed(place.path("out")).unwrap_err();
+    assert!(matches!(&refused, Error::State { name, key, .. } if name == "counts" && key == b"b"), "{refused:?}");
+    let told = "what stands under counts/b is no state of the type that operator counts has: 8 bytes, where 4 are \
+                expected";
+    assert_eq!(refused.to_string(), told);
+    place.count().unwrap();
     assert_eq!(rows(&place.path("out")), ["a 1", "a 2", "b 1", "b 2"]);
 }
 

@@ -20,7 +20,7 @@ const WORTH_KEEPING: usize = 2;
 
 /// For so many times as many records as there are states in memory at most it is
 /// not tried again.
-const PAST_MEMORY: usize = 32;
+const PAST_MEMORY: usize = if cfg!(test) { 2 } else { 32 };
 
 pub(super) struct States<K, S> {
     name: String,
@@ -195,3 +195,6 @@ fn put<S: Stored>(mut entry: Entry<'_>, state: Option<&S>, bytes: &mut Vec<u8>) 
         None => entry.delete(),
     }?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use corewal_timely::{
-    BoxError, DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Job, Line, Lines, Partition, Read,
-    Sink, Source, Take, execute,
+    BoxError, DurableSink as _, DurableSource as _, DurableState as _, DurableStateMachine as _, Error, Files, Job,
+    Line, Lines, Partition, Read, Sink, Source, Take, execute,
 };
 use timely::communication::Config as Communication;
 use timely::dataflow::operators::Concat as _;
@@ -87,15 +87,11 @@ where
         worker.dataflow::<u64, _, _>(|scope| {
             let time = |event: &String| parse(event).1;
             let events = scope.durable_events(durable, "events", &events, time, Duration::from_millis(LATENESS));
-            let totals = events.records.clone().durable_update(
-                durable,
-                "totals",
-                |event, key| key.extend(parse(event).0.bytes()),
-                |_, mut total, _: &mut Vec<Vec<u8>>| {
-                    let now = total.get_u64() + 1;
-                    total.put_u64(now);
-                },
-            );
+            let keyed = events.records.clone().map(|event| (parse(&event).0.to_owned(), ()));
+            let totals = keyed.durable_state_machine(durable, "totals", |_, (), total: &mut u64| {
+                *total += 1;
+                (false, None)
+            });
             let windows = events.records.durable_windows(
                 events.watermarks,
                 durable,

@@ -1,0 +1,137 @@
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use corewal::{Commit, Options};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn shard() -> (tempfile::TempDir, Shard) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = Options::new().cores(1).open(dir.path()).unwrap();
+    (dir, opened.shards.remove(0))
+}
+
+/// What a record does to the state of its key.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    Add(u64),
+    Remove,
+}
+
+/// Some keys come often, and there are more than are kept in memory.
+fn record() -> impl Strategy<Value = (u8, Does)> {
+    let key = prop_oneof![3 => 0_u8..20, 1 => any::<u8>()];
+    (key, prop_oneof![5 => (0_u64..3).prop_map(Does::Add), 1 => Just(Does::Remove)])
+}
+
+/// Changes a state, and gives what it is then if it is there.
+fn does(what: Does, state: &mut u64) -> Option<u64> {
+    match what {
+        Does::Add(more) => {
+            *state += more;
+            Some(*state)
+        }
+        Does::Remove => None,
+    }
+}
+
+/// All that the shard has of an operator.
+fn stored(shard: &mut Shard, name: &str) -> BTreeMap<u8, u64> {
+    let prefix = crate::state::prefix(name);
+    let pairs = shard.scan(&prefix);
+    pairs.map(|(key, state)| (u8::read(&key[prefix.len()..]).unwrap(), u64::read(state).unwrap())).collect()
+}
+
+#[test]
+fn states_are_those_of_a_map_whatever_is_kept_in_memory() {
+    let (_dir, shard) = shard();
+    let (shard, case) = (RefCell::new(shard), RefCell::new(0));
+    let epochs = vec((vec(record(), 0..300), any::<bool>()), 1..8);
+    proptest!(|(epochs in epochs, kept_max in prop_oneof![Just(AT_ONCE), AT_ONCE..300])| {
+        let mut shard = shard.borrow_mut();
+        let name = format!("case-{}", case.replace_with(|&mut case| case + 1));
+        let mut states = States::<u8, u64>::new(&name, kept_max);
+        let mut model = BTreeMap::new();
+        for (mut records, starts_again) in epochs {
+            let expected: Vec<_> = records
+                .iter()
+                .map(|&(key, what)| {
+                    let now = does(what, model.entry(key).or_default());
+                    if now.is_none() {
+                        model.remove(&key);
+                    }
+                    now
+                })
+                .collect();
+            let mut found = Vec::new();
+            let fold = |_: &u8, what, state: &mut u64| {
+                found.push(does(what, state));
+                found.last() == Some(&None)
+            };
+            states.apply(&mut shard, &mut records, fold).unwrap();
+            prop_assert_eq!(found, expected);
+            prop_assert!(records.is_empty());
+            states.write(&mut shard).unwrap();
+            shard.commit(&Commit::new()).unwrap();
+            prop_assert_eq!(&stored(&mut shard, &name), &model);
+            if starts_again {
+                states = States::new(&name, kept_max);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_changes_often_is_logged_once_and_what_stays_as_it_was_not_at_all() {
+    let (_dir, mut shard) = shard();
+    let mut states = States::<String, u64>::new("counts", KEPT_MAX);
+    let mut logged = |more: u64| {
+        let mut records: Vec<_> = (0..100_000_u64).map(|number| (format!("key {}", number % 500), more)).collect();
+        let before = shard.log().sequence();
+        let add = |_: &String, more, count: &mut u64| {
+            *count += more;
+            false
+        };
+        states.apply(&mut shard, &mut records, add).unwrap();
+        states.write(&mut shard).unwrap();
+        shard.commit(&Commit::new()).unwrap();
+        shard.log().sequence().0 - before.0
+    };
+    // Each key, and the commit.
+    assert_eq!([logged(1), logged(0), logged(1)], [501, 1, 501]);
+    assert_eq!(shard.get(b"counts/key 7"), Some(&400_u64.to_le_bytes()[..]));
+}
+
+#[test]
+fn nothing_is_in_the_shard_before_it_is_written_unless_room_is_wanted() {
+    let (_dir, mut shard) = shard();
+    let mut states = States::<u64, u64>::new("n", AT_ONCE);
+    let mut apply = |keys: std::ops::Range<u64>| {
+        let mut records: Vec<_> = keys.map(|key| (key, ())).collect();
+        let keep = |_: &u64, (), state: &mut u64| {
+            *state += 1;
+            false
+        };
+        states.apply(&mut shard, &mut records, keep).unwrap();
+        shard.scan(b"n/").count()
+    };
+    assert_eq!(apply(0..32), 0);
+    assert_eq!(apply(0..32), 0);
+    assert_eq!(apply(32..33), 32);
+}
+
+#[test]
+fn bytes_that_are_no_state_are_named_in_memory_and_past_it() {
+    let (_dir, mut shard) = shard();
+    shard.put(b"n/key", b"abc").unwrap();
+    for past in [0, 1] {
+        let mut states = States::<String, u64>::new("n", KEPT_MAX);
+        states.past = past;
+        let mut records = vec![("key".to_owned(), ())];
+        let told = states.apply(&mut shard, &mut records, |_, (), _| panic!("there is no state")).unwrap_err();
+        assert!(matches!(&told, Error::State { name, key, .. } if name == "n" && key == b"key"), "{told:?}");
+        assert_eq!(shard.get(b"n/key"), Some(&b"abc"[..]));
+    }
+}
