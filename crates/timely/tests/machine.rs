@@ -3,7 +3,7 @@
 //! in which nothing happened.
 #![allow(clippy::disallowed_methods, reason = "a test: files, threads")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -105,37 +105,36 @@ fn states(dir: &Path) -> BTreeMap<String, Seen> {
     found
 }
 
-/// How often each word is there, which does not depend on the order.
-fn often(states: &BTreeMap<String, Seen>) -> BTreeMap<&str, u64> {
-    states.iter().map(|(word, seen)| (word.as_str(), seen.0)).collect()
-}
-
 #[test]
 fn a_job_that_panics_goes_on_with_its_states_in_other_numbers_of_workers() {
     let dir = tempfile::tempdir().unwrap();
-    let mut before = 0;
     for (workers, panics_at) in [(2, 2_000), (3, 4_000), (1, 5_000)] {
         let told = run(dir.path(), workers, panics_at).unwrap_err();
         assert!(matches!(&told, Error::Worker { detail } if detail.contains("no more of this")), "{told:?}");
     }
     let finished = run(dir.path(), 2, u64::MAX).unwrap();
     assert_eq!(finished.attempt, 4);
-    assert!(finished.recovered > before, "{finished:?}");
-    before = finished.recovered;
-    assert!(finished.complete > before);
+    assert!(finished.recovered > 0 && finished.complete > finished.recovered, "{finished:?}");
 
-    let (mut expected_rows, mut expected) = (Vec::new(), BTreeMap::new());
-    for word in (0..2).flat_map(|partition| (0..WORDS).map(move |position| word(partition, position))) {
-        let seen = expected.entry(word.clone()).or_insert(0);
-        *seen += 1;
-        expected_rows.push(format!("{word} {seen}"));
-        if *seen == DONE {
+    let (mut expected_rows, mut expected) = (Vec::new(), BTreeMap::<_, Seen>::new());
+    let mut done = BTreeSet::new();
+    for (word, position) in (0..2).flat_map(|partition| (0..WORDS).map(move |at| (word(partition, at), at))) {
+        let seen = expected.entry(word.clone()).or_default();
+        *seen = (seen.0 + 1, seen.1 + position);
+        expected_rows.push(format!("{word} {}", seen.0));
+        if seen.0 == DONE {
             expected.remove(&word);
+            done.insert(word);
         }
     }
     expected_rows.sort();
     assert_eq!(rows(dir.path()), expected_rows);
-    let found = states(dir.path());
-    assert_eq!(often(&found), expected.iter().map(|(word, &seen)| (word.as_str(), seen)).collect());
-    assert!(expected_rows.contains(&format!("word-0 {DONE}")), "none was removed");
+    let mut found = states(dir.path());
+    // Which positions were behind the one at which a word was done depends on how
+    // the partitions met.
+    assert!(done.len() > 20 && expected.len() > done.len() + 20);
+    for states in [&mut found, &mut expected] {
+        states.iter_mut().filter(|(word, _)| done.contains(*word)).for_each(|(_, seen)| seen.1 = 0);
+    }
+    assert_eq!(found, expected);
 }
