@@ -10,7 +10,7 @@
 //! number of processes or workers spreads the state anew.
 //!
 //! ```
-//! use corewal_timely::{DurableSink as _, DurableSource as _, DurableState as _, Files, Job, Lines, execute};
+//! use corewal_timely::{DurableSink as _, DurableSource as _, DurableStateMachine as _, Files, Job, Lines, execute};
 //! use timely::dataflow::operators::vec::Map as _;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,11 +23,10 @@
 //!     worker.dataflow::<u64, _, _>(|scope| {
 //!         scope
 //!             .durable_source(durable, "lines", &lines)
-//!             .flat_map(|line| line.text.split(' ').map(str::to_owned).collect::<Vec<_>>())
-//!             .durable_update(durable, "counts", |word, key| key.extend(word.as_bytes()), |word, mut count, out| {
-//!                 let now = count.get_u64() + 1;
-//!                 count.put_u64(now);
-//!                 out.push(format!("{word} {now}").into_bytes());
+//!             .flat_map(|line| line.text.split(' ').map(|word| (word.to_owned(), 1)).collect::<Vec<_>>())
+//!             .durable_state_machine(durable, "counts", |word, more, count: &mut u64| {
+//!                 *count += more;
+//!                 (false, Some(format!("{word} {count}").into_bytes()))
 //!             })
 //!             .durable_sink(durable, "out", Files::new(&output));
 //!     });

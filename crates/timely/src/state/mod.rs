@@ -120,6 +120,34 @@ pub trait DurableState<'scope, D: ExchangeData> {
     ///
     /// In the store the key stands as `<name>/<key>`. The name is what the state
     /// is found by when the job is started again.
+    ///
+    /// For states of a type of one's own there is
+    /// [`durable_state_machine`](crate::DurableStateMachine::durable_state_machine).
+    ///
+    /// ```
+    /// use corewal_timely::{DurableSink as _, DurableSource as _, DurableState as _, Files, Job, Lines, execute};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let (state, output) = (dir.path().join("state"), dir.path().join("output"));
+    /// # let input = dir.path().join("lines");
+    /// # std::fs::write(&input, "to be\nor not\nto be\n")?;
+    /// let lines = Lines::new([input])?;
+    /// execute(Job::new(state, "lines"), timely::Config::process(2), move |worker, durable| {
+    ///     worker.dataflow::<u64, _, _>(|scope| {
+    ///         scope
+    ///             .durable_source(durable, "lines", &lines)
+    ///             .durable_update(durable, "counts", |line, key| key.extend(line.text.as_bytes()), |line, mut count, out| {
+    ///                 let now = count.get_u64() + 1;
+    ///                 count.put_u64(now);
+    ///                 out.push(format!("{} {now}", line.text).into_bytes());
+    ///             })
+    ///             .durable_sink(durable, "out", Files::new(&output));
+    ///     });
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     fn durable_update<R, K, L>(self, durable: &Durable, name: &str, key: K, update: L) -> StreamVec<'scope, u64, R>
     where
         R: 'static,

@@ -1,5 +1,5 @@
-//! The states of one operator: in memory those that are at hand, in the shard
-//! all, as they were when the epoch before ended or later.
+//! The states of one operator: all of them in the shard, as they were when the
+//! epoch before ended or later; in memory some, as they are.
 
 use std::hash::Hash;
 use std::vec::Drain;
@@ -133,8 +133,8 @@ where
         Ok(())
     }
 
-    /// Makes room for others: for all that are to come, which is as good as for
-    /// one after the other, by a factor at most, and leaves the rest alone.
+    /// Has all leave, so that nothing has to be kept of which was wanted when: those
+    /// that are wanted often are back soon.
     fn make_room(&mut self, shard: &mut Shard) -> Result<()> {
         self.write(shard)?;
         if self.taken < self.set.len() * WORTH_KEEPING {

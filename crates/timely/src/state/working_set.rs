@@ -15,7 +15,7 @@ pub(super) struct Kept<K, S> {
     changed: bool,
 }
 
-/// States of some keys. None leaves alone: when it is full, all do.
+/// States of some keys. None leaves alone: all do.
 pub(super) struct WorkingSet<K, S> {
     kept: HashTable<Kept<K, S>>,
     hasher: RandomState,
