@@ -31,9 +31,9 @@ where
     /// In the store the key stands as `<name>/<key>`, key and state as [`Stored`]
     /// writes them. The name is what the states are found by when the job is
     /// started again; what stands there then and is no `S` stops the job, with
-    /// [`Error::State`](crate::Error::State). Up to 65,536 states are kept in
-    /// memory as they are, and written once an epoch, as far as they have
-    /// changed: for them a change costs about what it does in a hash map.
+    /// [`Error::State`](crate::Error::State). Up to 262,144 states are kept in
+    /// memory as they are, by each worker, and written once an epoch, as far as
+    /// they have changed: for them a change costs about what it does in a hash map.
     ///
     /// ```
     /// use corewal_timely::{
