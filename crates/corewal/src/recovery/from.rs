@@ -187,7 +187,7 @@ mod tests {
         assert!(reaches(&kept, None, [0, 0]));
         assert!(!reaches(&kept, None, [0, 1]));
         assert!(!reaches(&kept, None, [1, 0]));
-        assert!(!reaches(&manifest(1, vec![newest.clone()]), None, [0, 0]));
+        assert!(!reaches(&manifest(1, vec![newest]), None, [0, 0]));
         // What was released by hand, where there are no checkpoints.
         assert!(reaches(&manifest(0, Vec::new()), None, [100, 0]));
     }
