@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, MAX_EPOCH, Manifest, SegmentHeader, SegmentId,
-    SegmentIdentity, block_align,
+    BLOCK_LEN, CoreId, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, MAX_EPOCH, Manifest, SegmentId, SegmentIdentity,
+    block_align,
 };
 use corewal_io::{FileStorage, Storage};
 
@@ -280,7 +280,7 @@ impl Verification {
             if window.as_ref().is_none_or(|window| window.segment != place.segment) {
                 window = Window::open(layout, log.core, place.segment, Vec::new())?;
                 let Some(window) = window.as_mut() else { return Ok(()) };
-                let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+                let header = window.header(layout)?;
                 recycled = header.is_ok_and(|header| header.recycled);
             }
             // In a file that held another segment, what a write cut short did

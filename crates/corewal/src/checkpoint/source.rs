@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use std::ops::{ControlFlow, Range};
 
 use corewal_format::{
-    BLOCK_LEN, CoreId, Entry, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, Record, RunRef, SegmentHeader,
-    SegmentIdentity, block_align, crc32c_append,
+    BLOCK_LEN, CoreId, Entry, FRAME_HEADER_LEN, Frame, FrameHeader, Lsn, Record, RunRef, SegmentIdentity, block_align,
+    crc32c_append,
 };
 use corewal_io::Storage;
 
@@ -69,7 +69,7 @@ impl<'l, S: Storage> RunReader<'l, S> {
     }
 
     fn before_first_frame(layout: &'l Layout<S>, log: LogIdentity, run: RunRef) -> Result<Self> {
-        let Some(mut window) = Window::open_run(layout, run.run)? else {
+        let Some(window) = Window::open_run(layout, run.run)? else {
             return Err(damaged(layout, log.core, run, 0, Verdict::Missing, "the run is absent".into()));
         };
         let len = window.len(layout)?;
@@ -79,7 +79,7 @@ impl<'l, S: Storage> RunReader<'l, S> {
         }
         let identity = SegmentIdentity::of_run(log.log_id, log.core, run.run);
         let mut block = [0; BLOCK_LEN];
-        match SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?) {
+        match window.header(layout)? {
             Ok(header) if header.run && header.identity == identity && header.cores == log.cores => {
                 header.encode(&mut block);
             }

@@ -179,9 +179,23 @@ impl<S: Storage> Window<S> {
         }
     }
 
+    /// Its memory, for the next one.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Length of the file.
     pub(crate) fn len(&self, layout: &Layout<S>) -> Result<u64> {
         layout.len(&self.file, &self.path)
+    }
+
+    /// The file's header. It is read by itself: what is wanted next may stand far
+    /// behind it.
+    pub(crate) fn header(&self, layout: &Layout<S>) -> Result<std::result::Result<SegmentHeader, SegmentError>> {
+        let mut block = [0; BLOCK_LEN];
+        let read = layout.storage.read_at(&self.file, 0, &mut block);
+        let len = read.map_err(|error| Error::io("read", &self.path, error))?;
+        Ok(SegmentHeader::decode(&block[..len]))
     }
 
     /// Up to `len` bytes at `offset`, fewer only at the end of the file.
@@ -283,14 +297,13 @@ impl<'l, S: Storage> Cursor<'l, S> {
     /// predecessor demands.
     fn enter(&mut self, base_lsn: Option<Lsn>) -> Result<Option<Stop>> {
         let Place { segment, .. } = self.place;
-        let bytes = self.window.take().map(|window| window.bytes).unwrap_or_default();
+        let bytes = self.window.take().map(Window::into_buffer).unwrap_or_default();
         let at_header = Place { offset: 0, ..self.place };
         let stop = |reason| Ok(Some(Stop { place: at_header, reason }));
         let Some(mut window) = Window::open(self.layout, self.log.core, segment, bytes)? else {
             return stop(StopReason::NextMissing);
         };
-        let block = window.at(self.layout, 0, BLOCK_LEN)?;
-        let header = match SegmentHeader::decode(block) {
+        let header = match window.header(self.layout)? {
             Ok(header) => header,
             Err(error) => return stop(StopReason::Header(error)),
         };

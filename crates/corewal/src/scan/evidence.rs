@@ -42,21 +42,22 @@ pub(crate) fn search<S: Storage>(
     later: &[SegmentId],
 ) -> Result<Evidence> {
     let mut evidence = Evidence::nothing();
-    let mut len = 0;
+    let (mut len, mut buffer) = (0, Vec::new());
     let identity = |segment, base_lsn| SegmentIdentity { log_id: log.log_id, core: log.core, segment, base_lsn };
     if let Some(mut window) = Window::open(layout, log.core, place.segment, Vec::new())? {
         // Its header was judged on the way here, unless it is where it stopped.
-        let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+        let header = window.header(layout)?;
         let recycled = header.is_ok_and(|header| header.recycled);
         let identity = identity(place.segment, place.base_lsn);
         len = window.len(layout)?;
-        evidence.until = search_segment(layout, window, identity, recycled, place.offset, &mut evidence)?;
+        evidence.until = search_segment(layout, &mut window, identity, recycled, place.offset, &mut evidence)?;
+        buffer = window.into_buffer();
     }
     // Where the file of the segment looked at last ends: the base of the next.
     let mut behind = (place.segment, place.base_lsn.0.saturating_add(block_align_len(len)));
     for &segment in later {
-        let Some(mut window) = Window::open(layout, log.core, segment, Vec::new())? else { continue };
-        let header = SegmentHeader::decode(window.at(layout, 0, BLOCK_LEN)?);
+        let Some(mut window) = Window::open(layout, log.core, segment, std::mem::take(&mut buffer))? else { continue };
+        let header = window.header(layout)?;
         let file_len = block_align_len(window.len(layout)?);
         // A file without room for a frame never got further than its creation,
         // whatever it says it is.
@@ -81,7 +82,7 @@ pub(crate) fn search<S: Storage>(
                     );
                     evidence.worst(Behind::CutShort, place.segment, detail);
                 }
-                search_segment(layout, window, found, recycled, BLOCK_LEN as u64, &mut evidence)?;
+                search_segment(layout, &mut window, found, recycled, BLOCK_LEN as u64, &mut evidence)?;
                 behind = (segment, found.base_lsn.0.saturating_add(file_len));
                 if evidence.bytes == before {
                     evidence.ready.push(SegmentSpan {
@@ -99,11 +100,12 @@ pub(crate) fn search<S: Storage>(
                 evidence.leftover(0);
                 if segment == behind.0.next() {
                     let identity = identity(segment, Lsn(behind.1));
-                    search_segment(layout, window, identity, true, BLOCK_LEN as u64, &mut evidence)?;
+                    search_segment(layout, &mut window, identity, true, BLOCK_LEN as u64, &mut evidence)?;
                     behind = (segment, behind.1.saturating_add(file_len));
                 }
             }
         }
+        buffer = window.into_buffer();
     }
     Ok(evidence)
 }
@@ -137,7 +139,7 @@ impl Evidence {
 /// remains.
 fn search_segment<S: Storage>(
     layout: &Layout<S>,
-    mut window: Window<S>,
+    window: &mut Window<S>,
     identity: SegmentIdentity,
     recycled: bool,
     from: u64,
