@@ -45,6 +45,12 @@ pub(crate) struct Tuning {
 /// The size of a log's first segments, in bytes.
 const FIRST_SEGMENT: u64 = 1 << 20;
 
+/// Up to this size, in bytes, each segment of a log is twice as large as the one
+/// before, and from then on by a quarter larger. What is made ahead is written
+/// once in vain if the log ends, and read at each opening, so that it is in
+/// proportion to the log.
+const DOUBLED_MAX: u64 = 16 << 20;
+
 impl Tuning {
     /// The size of a log's first segment: as little as lets a frame fit well.
     pub(crate) fn first(&self) -> u64 {
@@ -61,7 +67,9 @@ impl Tuning {
     /// The size of the segment behind one of `capacity` bytes: segments grow
     /// with use, so that a log that is little used stays small.
     pub(crate) fn grown(&self, capacity: u64) -> u64 {
-        self.segment_bytes.min(capacity.saturating_mul(2)).max(self.first())
+        let more = if capacity < DOUBLED_MAX { capacity } else { capacity / 4 };
+        let grown = capacity.saturating_add(more) / BLOCK_LEN as u64 * BLOCK_LEN as u64;
+        self.segment_bytes.min(grown).max(self.first())
     }
 }
 
@@ -146,8 +154,10 @@ impl Options {
 
     /// The size of a segment, in bytes, at least four buffers' worth, rounded up
     /// to whole blocks of 4 KiB. The first ones of a log are smaller, from 1 MiB
-    /// on (or four buffers), each twice as large as the one before. A segment is larger only to hold a record that is. Every log has
-    /// one segment more than it uses, ready to be written to.
+    /// on (or four buffers): each twice as large as the one before up to 16 MiB,
+    /// and then by a quarter larger. A segment is larger only to hold a record
+    /// that is. Every log has one segment more than it uses, ready to be written
+    /// to.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.tuning.segment_bytes = bytes.checked_next_multiple_of(BLOCK_LEN as u64).unwrap_or(bytes);
@@ -389,5 +399,22 @@ impl Options {
             }
             () => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_grow_from_a_mebibyte_to_their_size() {
+        let tuning = Options::new().tuning;
+        let sizes = std::iter::successors(Some(tuning.first()), |&size| Some(tuning.grown(size)));
+        let sizes: Vec<u64> = sizes.take(13).map(|size| size >> 20).collect();
+        assert_eq!(sizes, [1, 2, 4, 8, 16, 20, 25, 31, 39, 48, 61, 64, 64]);
+        // To whole blocks, also behind one that was made for a large record.
+        assert_eq!(tuning.grown((20 << 20) + 4096), (25 << 20) + 4096);
+        assert_eq!(tuning.grown(1 << 30), 64 << 20);
+        assert_eq!(tuning.grown(4096), 1 << 20);
     }
 }
