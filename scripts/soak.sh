@@ -39,7 +39,7 @@ step() { # form, part
 }
 
 crashes() {
-    local parts=1460 seeds=20 began=$SECONDS done_parts loops last _
+    local parts=1460 seeds=20 each=40 began=$SECONDS done_parts loops last _
     "${soak[@]}" --test sequences --test crash_loop --no-run
     while [ "$(looked_at)" -lt "$wanted" ]; do
         if [ -n "${COREWAL_SOAK_MINUTES:-}" ] && [ $((SECONDS - began)) -ge $((60 * COREWAL_SOAK_MINUTES)) ]; then
@@ -47,8 +47,9 @@ crashes() {
         fi
         read -r done_parts _ _ < <(column sequences)
         read -r loops last _ < <(column crash_loop)
-        # A stretch of the loop for every two parts.
-        if [ "$done_parts" -lt "$parts" ] && [ $((2 * loops)) -ge "$done_parts" ]; then
+        # A stretch of the loop for every so many parts: its stores are larger, and
+        # each of its states takes five times as long.
+        if [ "$done_parts" -lt "$parts" ] && [ $((each * loops)) -ge "$done_parts" ]; then
             COREWAL_SEQUENCES=full COREWAL_SEQUENCES_PART=$done_parts/$parts step sequences "$done_parts/$parts"
         else
             last=$((loops == 0 ? 20000 : last + seeds))

@@ -247,18 +247,20 @@ impl Disk {
                 files.push(path.to_path_buf());
             }
         });
-        files.sort();
+        debug_assert!(files.is_sorted());
         files
     }
 
-    /// Calls `visit` with everything that a path leads to.
+    /// Calls `visit` with everything that a path leads to, in the order of the
+    /// paths.
     fn walk(&self, mut visit: impl FnMut(&Path, &Node)) {
         let mut open = vec![(PathBuf::from("/"), ROOT)];
         while let Some((path, id)) = open.pop() {
             let node = &self.nodes[&id];
             visit(&path, node);
             if let Node::Directory(directory) = node {
-                let entries = directory.cache.iter();
+                // What comes first is taken from the end.
+                let entries = directory.cache.iter().rev();
                 open.extend(entries.map(|(name, entry)| (path.join(name), *entry)));
             }
         }
