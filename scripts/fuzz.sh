@@ -5,6 +5,7 @@
 #
 #   scripts/fuzz.sh [SECONDS] [TARGET ...]     10 seconds each, all targets, unless told
 #   scripts/fuzz.sh 14400                      the long form: four hours each
+#   scripts/fuzz.sh build                      builds them, and no more
 #   COREWAL_FUZZ_RUNS=600 scripts/fuzz.sh 60   600 inputs each, the same ones every time
 #
 # The last is for what gates a change: it fails for what the change did, and not
@@ -23,6 +24,7 @@ targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(segment run manifest directory ingest)
 
 if ! command -v c++ >/dev/null; then
+    [ "$seconds" != build ] || exit 0
     echo "fuzzing: left out, it takes a C++ compiler; the kept inputs are replayed instead"
     exec cargo test --quiet -p corewal-hostile --test corpus
 fi
@@ -56,6 +58,7 @@ began=$SECONDS
 RUSTFLAGS=$coverage CARGO_TARGET_DIR=$built \
     cargo "${toolchain[@]}" build --quiet --locked --release --target "$host" --manifest-path fuzz/Cargo.toml
 echo "fuzz targets, built in $((SECONDS - began)) s"
+[ "$seconds" != build ] || exit 0
 
 # A line of what was tried: day, commit, target, seconds, inputs, broken.
 keep() { # target, inputs, broken
