@@ -36,6 +36,8 @@ pub(crate) struct Want {
     pub(crate) least: u64,
     /// Whether to make it also where it passes the budget.
     pub(crate) must: bool,
+    /// The writer has had to wait for one of those before.
+    pub(crate) hurried: bool,
 }
 
 impl Want {
@@ -47,7 +49,7 @@ impl Want {
 
     /// A segment of this size and no other.
     pub(crate) fn exactly(segment: SegmentId, base_lsn: Lsn, capacity: u64) -> Self {
-        Self { segment, base_lsn, capacity, least: capacity, must: true }
+        Self { segment, base_lsn, capacity, least: capacity, must: true, hurried: false }
     }
 }
 
@@ -201,7 +203,7 @@ impl<S: Storage> Workshop<S> {
         stop: &AtomicBool,
     ) -> Result<u64> {
         let space = &self.layout.space;
-        match self.extend(number, file, len.clone(), stop) {
+        match self.extend(want, number, file, len.clone(), stop) {
             Ok(()) => {}
             Err(error) => {
                 // What it has beyond its old length is the disk's again.
@@ -224,17 +226,30 @@ impl<S: Storage> Workshop<S> {
         written
     }
 
-    fn extend(&self, number: SegmentId, file: &S::File, len: std::ops::Range<u64>, stop: &AtomicBool) -> Result<()> {
+    /// Writes zeros, or only takes the space for them: a writer that fills segments
+    /// faster than zeros are written would have half of what the medium takes. Past
+    /// the page cache the zeros are worth it all the same: each write there would
+    /// wait for the file system to note that it is one no longer.
+    fn extend(
+        &self,
+        want: Want,
+        number: SegmentId,
+        file: &S::File,
+        len: std::ops::Range<u64>,
+        stop: &AtomicBool,
+    ) -> Result<()> {
         let spare = self.layout.spare(self.core(), number);
         let failed = |error| Error::io("prepare", &spare, error);
         let storage = &self.layout.storage;
         let (mut filled, capacity) = (len.start, len.end);
+        let unwritten = want.hurried && !storage.write_path(file).direct;
         while filled < capacity {
             if stop.load(Ordering::Relaxed) {
                 return Err(failed(std::io::ErrorKind::Interrupted.into()));
             }
             let len = (capacity - filled).min(STEP);
-            storage.zero(file, filled, len).map_err(failed)?;
+            let extended = if unwritten { storage.extend(file, filled, len) } else { storage.zero(file, filled, len) };
+            extended.map_err(failed)?;
             filled += len;
         }
         Ok(())
@@ -344,16 +359,62 @@ pub(crate) fn create_segment<S: Storage>(
 #[cfg(test)]
 mod tests {
     use corewal_format::LogId;
-    use corewal_io::SimStorage;
+    use corewal_io::{CrashKind, SimOptions, SimStorage};
 
     use super::*;
+
+    fn log() -> LogIdentity {
+        LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) }
+    }
+
+    /// In a hurry no zeros are written through the page cache; past it they are.
+    /// Either way a power cut leaves the whole segment, or none of this name.
+    #[test]
+    fn a_segment_made_in_a_hurry_is_as_whole_as_any() {
+        for direct in [false, true] {
+            let storage = SimStorage::new(SimOptions { direct, ..SimOptions::default() });
+            let layout = Layout::new(storage.clone(), std::path::Path::new("/"));
+            let dir = layout.core_dir(log().core);
+            storage.create_dir(&dir).unwrap();
+            storage.sync_dir(std::path::Path::new("/")).unwrap();
+            let path = layout.segment(log().core, SegmentId(3));
+            let mut steps = Vec::new();
+            for hurried in [false, true] {
+                let before = storage.step();
+                storage.record_snapshots(hurried);
+                let want = Want { hurried, ..Want::exactly(SegmentId(3), Lsn(40_960), 64 << 10) };
+                let made = create_segment(&layout, log(), want).unwrap();
+                assert_eq!(made.capacity, 64 << 10);
+                steps.push(storage.step() - before);
+                let bytes = storage.read_file(&path).unwrap();
+                assert_eq!(bytes.len(), 64 << 10);
+                assert!(SegmentHeader::decode(&bytes[..BLOCK_LEN]).is_ok());
+                assert!(bytes[BLOCK_LEN..].iter().all(|byte| *byte == 0));
+                if !hurried {
+                    storage.remove(&path).unwrap();
+                    storage.sync_dir(&dir).unwrap();
+                }
+            }
+            // A write is two steps, taking the space is one.
+            assert_eq!(steps[1] < steps[0], !direct, "{steps:?}");
+            for snapshot in storage.take_snapshots() {
+                for seed in 0..8 {
+                    if let Some(bytes) = snapshot.crash(CrashKind::Power, seed).read_file(&path) {
+                        assert_eq!(bytes.len(), 64 << 10);
+                        assert!(SegmentHeader::decode(&bytes[..BLOCK_LEN]).is_ok());
+                        assert!(bytes[BLOCK_LEN..].iter().all(|byte| *byte == 0));
+                    }
+                }
+            }
+        }
+    }
 
     /// Only bytes that lie lead here. The segment behind the last number would
     /// have taken that one's name, and with it its file.
     #[test]
     fn behind_the_last_number_and_the_last_position_there_is_no_segment() {
         let layout = Layout::new(SimStorage::default(), std::path::Path::new("/"));
-        let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
+        let log = log();
         let (last, last_base) = (SegmentId(u64::MAX - 1), Lsn(MAX_BASE_LSN.0 / BLOCK_LEN as u64 * BLOCK_LEN as u64));
         layout.storage.create_dir(&layout.core_dir(log.core)).unwrap();
         let make = |segment, base| create_segment(&layout, log, Want::exactly(segment, base, 8192));

@@ -136,6 +136,15 @@ pub trait Storage: Clone + Send + Sync + 'static {
         write::zeros(self, file, offset, len)
     }
 
+    /// Makes the file reach `len` bytes, whole blocks, further than `offset`, where
+    /// it ends, and takes the space for them. They read as zeros. Where the file
+    /// system can it writes none ([`Storage::zero`] does): the first write to each
+    /// of them has that to make up for, when it becomes durable. Durable after
+    /// [`Storage::settle`].
+    fn extend(&self, file: &Self::File, offset: u64, len: u64) -> io::Result<()> {
+        self.zero(file, offset, len)
+    }
+
     /// Tells how `file` will be read from here on. A hint, which may do nothing.
     fn set_read_pace(&self, file: &Self::File, pace: ReadPace) {
         let _ = (file, pace);

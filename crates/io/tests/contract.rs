@@ -16,7 +16,7 @@ type Law<S> = fn(&S, &Path);
 
 /// Every law with its name, each run in a directory of its own.
 fn contract<S: Storage>(storage: &S, root: &Path) {
-    let laws: [(&str, Law<S>); 28] = [
+    let laws: [(&str, Law<S>); 29] = [
         ("a created file is empty and there", created_file_is_empty),
         ("an existing entry is not created again", existing_is_refused),
         ("a missing file is not found", missing_is_not_found),
@@ -39,6 +39,7 @@ fn contract<S: Storage>(storage: &S, root: &Path) {
         ("polling nothing does not block", polling_nothing),
         ("reading ends at the end of the file", reading_past_the_end),
         ("set_len cuts and extends with zeros", set_len),
+        ("a file is extended with zeros that may not be written", extend),
         ("settle keeps what was written", settle),
         ("rename replaces its target", rename),
         ("rename of a missing file or of a directory fails", bad_renames),
@@ -530,6 +531,18 @@ fn set_len<S: Storage>(storage: &S, dir: &Path) {
     let reader = storage.open(&dir.join("a"), OpenMode::Read).unwrap();
     assert!(storage.set_len(&reader, 0).is_err());
     assert_eq!(storage.len(&file).unwrap(), 200);
+}
+
+fn extend<S: Storage>(storage: &S, dir: &Path) {
+    let file = storage.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
+    let mut io = storage.io(0).unwrap();
+    write(&mut io, &file, 0, 7);
+    storage.extend(&file, BLOCK, 3 * BLOCK).unwrap();
+    storage.extend(&file, 4 * BLOCK, 0).unwrap();
+    assert_eq!(blocks(&read_all(storage, &file)), [7, 0, 0, 0]);
+    write(&mut io, &file, 2, 8);
+    storage.settle(&file, 0).unwrap();
+    assert_eq!(blocks(&read_all(storage, &file)), [7, 0, 8, 0]);
 }
 
 fn settle<S: Storage>(storage: &S, dir: &Path) {

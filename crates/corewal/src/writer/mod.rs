@@ -178,7 +178,14 @@ impl<S: Storage> Writer<S> {
         let SegmentIdentity { segment, base_lsn, .. } = active.identity;
         let next = NextFrame { segment, base_lsn, lsn: end, capacity: active.capacity };
         let (capacity, least) = (tuning.grown(active.capacity), tuning.first());
-        let want = Want { segment: segment.next(), base_lsn: active.next_base(), capacity, least, must: false };
+        let want = Want {
+            segment: segment.next(),
+            base_lsn: active.next_base(),
+            capacity,
+            least,
+            must: false,
+            hurried: false,
+        };
         let pool = Pool::new((0..tuning.buffers).map(|_| io.buffer(tuning.buffer_bytes)).collect());
         // Nothing grows while it runs: so many frames can wait or be in flight.
         let frames = (tuning.buffers * (block_align(tuning.buffer_bytes) / BLOCK_LEN)).min(NOTES_MAX);

@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 use crate::parallel;
 use crate::segments::{Want, Workshop};
 
+/// So many segments are made in a hurry once the writer had to wait for one. More
+/// than one, as it does not have to wait for those.
+const HURRIED: u8 = 4;
+
 /// Who does the work of all cores of a store.
 pub(crate) struct Crew<S: Storage> {
     /// `None` where the work is done on the core's own thread.
@@ -177,6 +181,8 @@ pub(crate) struct Supply<S: Storage> {
     given_back: bool,
     /// The writer cannot go on without the next segment.
     missed: bool,
+    /// So many segments are to be made in a hurry: the writer has had to wait.
+    hurry: u8,
 }
 
 impl<S: Storage> std::fmt::Debug for Supply<S> {
@@ -205,6 +211,7 @@ impl<S: Storage> Supply<S> {
             released: Vec::new(),
             given_back: false,
             missed: false,
+            hurry: 0,
         }
     }
 
@@ -221,7 +228,9 @@ impl<S: Storage> Supply<S> {
         match &mut self.next {
             Next::Ready(segment) if segment.capacity < capacity => {
                 let SegmentIdentity { segment, base_lsn, .. } = segment.identity;
-                self.next = Next::Wanted(Want { segment, base_lsn, capacity, least: capacity, must: false });
+                self.hurry = HURRIED;
+                let least = capacity;
+                self.next = Next::Wanted(Want { segment, base_lsn, capacity, least, must: false, hurried: true });
                 Ok(None)
             }
             Next::Wanted(want) => {
@@ -237,7 +246,10 @@ impl<S: Storage> Supply<S> {
                     _ => Ok(None),
                 }
             }
-            Next::Making(_) => Ok(None),
+            Next::Making(_) => {
+                self.hurry = HURRIED;
+                Ok(None)
+            }
             Next::Ready(_) => {
                 (self.missed, self.given_back) = (false, false);
                 let Next::Ready(segment) = &self.next else { unreachable!("matched above") };
@@ -251,7 +263,10 @@ impl<S: Storage> Supply<S> {
     pub(crate) fn take(&mut self, grown: impl FnOnce(u64) -> u64) -> OpenSegment<S::File> {
         let Next::Ready(segment) = &self.next else { panic!("the caller has seen that it is ready") };
         let (id, base_lsn) = (segment.identity.segment.next(), segment.next_base());
-        let want = Want { segment: id, base_lsn, capacity: grown(segment.capacity), least: self.least, must: false };
+        let hurried = self.hurry > 0;
+        self.hurry = self.hurry.saturating_sub(1);
+        let capacity = grown(segment.capacity);
+        let want = Want { segment: id, base_lsn, capacity, least: self.least, must: false, hurried };
         let Next::Ready(segment) = std::mem::replace(&mut self.next, Next::Wanted(want)) else {
             unreachable!("matched above")
         };
@@ -339,6 +354,33 @@ mod tests {
     use super::*;
     use crate::layout::Layout;
     use crate::scan::LogIdentity;
+
+    /// Who had to wait for one is not to wait for the next ones; and zeros are
+    /// written again once that is over.
+    #[test]
+    fn some_segments_are_made_in_a_hurry_after_a_wait() {
+        let crew = Arc::new(Crew::<SimStorage>::inline());
+        let layout = Layout::new(SimStorage::default(), std::path::Path::new("/"));
+        let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
+        layout.storage.create_dir(&layout.core_dir(log.core)).unwrap();
+        let want = Want::exactly(SegmentId(0), Lsn(0), 8192);
+        let mut supply = Supply::new(crew, Workshop::new(layout, log), None, want);
+        let mut hurried = Vec::new();
+        for number in 0..8 {
+            let Next::Wanted(want) = supply.next else { panic!("it is asked for when one is taken") };
+            hurried.push(want.hurried);
+            if number == 2 {
+                // As it is while another thread makes it.
+                supply.next = Next::Making(want);
+                assert!(supply.ready(8192).unwrap().is_none());
+                supply.next = Next::Wanted(want);
+            }
+            supply.flush();
+            assert!(supply.ready(8192).unwrap().is_some());
+            supply.take(|capacity| capacity);
+        }
+        assert_eq!(hurried, [false, false, false, true, true, true, true, false]);
+    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a bound on waiting, should it hang")]

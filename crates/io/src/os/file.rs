@@ -107,23 +107,24 @@ impl OsFile {
     }
 
     /// Gives the range its blocks at once, so that they lie together
-    /// (`fallocate(2)`); also extends the file to its end. A file system
-    /// without it gives them as they are written.
-    pub(super) fn reserve(&self, offset: u64, len: u64) -> io::Result<()> {
+    /// (`fallocate(2)`); also extends the file to its end. `false` where the file
+    /// system cannot: it gives them as they are written.
+    pub(super) fn reserve(&self, offset: u64, len: u64) -> io::Result<bool> {
         #[cfg(target_os = "linux")]
         {
             use rustix::fs::{FallocateFlags, fallocate};
             use rustix::io::Errno;
 
             match rustix::io::retry_on_intr(|| fallocate(&self.inner.file, FallocateFlags::empty(), offset, len)) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                Ok(()) => Ok(true),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
                 Err(error) => Err(error.into()),
             }
         }
         #[cfg(not(target_os = "linux"))]
         {
             let _ = (offset, len);
-            Ok(())
+            Ok(false)
         }
     }
 

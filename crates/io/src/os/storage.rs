@@ -139,6 +139,13 @@ impl Storage for FileStorage {
         write::zeros(self, file, offset, len)
     }
 
+    fn extend(&self, file: &OsFile, offset: u64, len: u64) -> io::Result<()> {
+        if len > 0 && !file.reserve(offset, len)? {
+            write::zeros(self, file, offset, len)?;
+        }
+        Ok(())
+    }
+
     fn set_read_pace(&self, file: &OsFile, pace: ReadPace) {
         file.set_read_pace(pace);
     }

@@ -218,6 +218,10 @@ impl Storage for SimStorage {
         }
     }
 
+    fn extend(&self, file: &SimFile, offset: u64, len: u64) -> io::Result<()> {
+        self.set_len(file, offset + len)
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
         let writable = match mode {
             OpenMode::Read => false,
