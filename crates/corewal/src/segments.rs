@@ -36,7 +36,8 @@ pub(crate) struct Want {
     pub(crate) least: u64,
     /// Whether to make it also where it passes the budget.
     pub(crate) must: bool,
-    /// The writer has had to wait for one of those before.
+    /// The writer waits for it, or is so fast that zeros would take too much of the
+    /// medium.
     pub(crate) hurried: bool,
 }
 
@@ -226,10 +227,9 @@ impl<S: Storage> Workshop<S> {
         written
     }
 
-    /// Writes zeros, or only takes the space for them: a writer that fills segments
-    /// faster than zeros are written would have half of what the medium takes. Past
-    /// the page cache the zeros are worth it all the same: each write there would
-    /// wait for the file system to note that it is one no longer.
+    /// Writes zeros; or, in a hurry, only takes the space for them. Past the page
+    /// cache zeros are worth it all the same: each write would have to wait there
+    /// until the file system has noted that it is a hole no longer.
     fn extend(
         &self,
         want: Want,

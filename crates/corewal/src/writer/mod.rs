@@ -13,6 +13,7 @@ mod drive;
 mod files;
 mod group;
 mod ledger;
+mod pace;
 mod pool;
 mod supply;
 mod surgery;
@@ -193,9 +194,9 @@ impl<S: Storage> Writer<S> {
             layout,
             log,
             io,
-            clock,
             files: Files::new(spans, active),
-            supply: Supply::new(take_up.crew, take_up.workshop, take_up.successor, want),
+            supply: Supply::new(take_up.crew, take_up.workshop, Arc::clone(&clock), take_up.successor, want),
+            clock,
             direct,
             building: None,
             finished: VecDeque::with_capacity(frames),

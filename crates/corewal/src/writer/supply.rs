@@ -10,13 +10,11 @@ use corewal_format::{SegmentId, SegmentIdentity};
 use corewal_io::Storage;
 
 use super::files::OpenSegment;
+use super::pace::Pace;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::segments::{Want, Workshop};
-
-/// So many segments are made in a hurry once the writer had to wait for one. More
-/// than one, as it does not have to wait for those.
-const HURRIED: u8 = 4;
 
 /// Who does the work of all cores of a store.
 pub(crate) struct Crew<S: Storage> {
@@ -30,6 +28,7 @@ struct Job<S: Storage> {
     workshop: Arc<Workshop<S>>,
     task: Task,
     mailbox: Arc<Mailbox<S>>,
+    clock: Arc<dyn Clock>,
     answered: bool,
 }
 
@@ -78,8 +77,10 @@ impl<S: Storage> Job<S> {
     fn run(mut self, stop: &AtomicBool) {
         match &self.task {
             Task::Make(want) if !stop.load(Ordering::Relaxed) => {
+                let began = self.clock.now().0;
                 let made = self.workshop.make(*want, stop);
-                self.answer(made);
+                let took = self.clock.now().0.saturating_sub(began);
+                self.answer(made.map(|segment| (segment, took)));
             }
             Task::Make(_) => {}
             Task::TakeBack(segments) => {
@@ -90,7 +91,7 @@ impl<S: Storage> Job<S> {
         }
     }
 
-    fn answer(&mut self, made: Result<OpenSegment<S::File>>) {
+    fn answer(&mut self, made: Result<Made<S>>) {
         self.answered = true;
         self.mailbox.put(made);
     }
@@ -114,8 +115,11 @@ struct Mailbox<S: Storage> {
     arrived: Condvar,
 }
 
+/// A segment, and the nanoseconds that it took.
+type Made<S> = (OpenSegment<<S as Storage>::File>, u64);
+
 struct Content<S: Storage> {
-    made: Option<Result<OpenSegment<S::File>>>,
+    made: Option<Result<Made<S>>>,
     complaint: Option<Error>,
 }
 
@@ -129,7 +133,7 @@ impl<S: Storage> Mailbox<S> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, made: Result<OpenSegment<S::File>>) {
+    fn put(&self, made: Result<Made<S>>) {
         let mut content = self.content();
         content.made = Some(made);
         // Under the lock: who has waited for it sees it here too.
@@ -142,7 +146,7 @@ impl<S: Storage> Mailbox<S> {
         self.content().complaint = Some(error);
     }
 
-    fn take(&self) -> Option<Result<OpenSegment<S::File>>> {
+    fn take(&self) -> Option<Result<Made<S>>> {
         if !self.full.load(Ordering::Acquire) {
             return None;
         }
@@ -181,8 +185,8 @@ pub(crate) struct Supply<S: Storage> {
     given_back: bool,
     /// The writer cannot go on without the next segment.
     missed: bool,
-    /// So many segments are to be made in a hurry: the writer has had to wait.
-    hurry: u8,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
 }
 
 impl<S: Storage> std::fmt::Debug for Supply<S> {
@@ -196,6 +200,7 @@ impl<S: Storage> Supply<S> {
     pub(crate) fn new(
         crew: Arc<Crew<S>>,
         workshop: Workshop<S>,
+        clock: Arc<dyn Clock>,
         ready: Option<OpenSegment<S::File>>,
         want: Want,
     ) -> Self {
@@ -211,7 +216,8 @@ impl<S: Storage> Supply<S> {
             released: Vec::new(),
             given_back: false,
             missed: false,
-            hurry: 0,
+            clock,
+            pace: Pace::unknown(),
         }
     }
 
@@ -228,13 +234,13 @@ impl<S: Storage> Supply<S> {
         match &mut self.next {
             Next::Ready(segment) if segment.capacity < capacity => {
                 let SegmentIdentity { segment, base_lsn, .. } = segment.identity;
-                self.hurry = HURRIED;
                 let least = capacity;
                 self.next = Next::Wanted(Want { segment, base_lsn, capacity, least, must: false, hurried: true });
                 Ok(None)
             }
             Next::Wanted(want) => {
                 want.hold(capacity);
+                want.hurried = true;
                 Ok(None)
             }
             Next::Failed(want, _) => {
@@ -246,10 +252,7 @@ impl<S: Storage> Supply<S> {
                     _ => Ok(None),
                 }
             }
-            Next::Making(_) => {
-                self.hurry = HURRIED;
-                Ok(None)
-            }
+            Next::Making(_) => Ok(None),
             Next::Ready(_) => {
                 (self.missed, self.given_back) = (false, false);
                 let Next::Ready(segment) = &self.next else { unreachable!("matched above") };
@@ -263,8 +266,7 @@ impl<S: Storage> Supply<S> {
     pub(crate) fn take(&mut self, grown: impl FnOnce(u64) -> u64) -> OpenSegment<S::File> {
         let Next::Ready(segment) = &self.next else { panic!("the caller has seen that it is ready") };
         let (id, base_lsn) = (segment.identity.segment.next(), segment.next_base());
-        let hurried = self.hurry > 0;
-        self.hurry = self.hurry.saturating_sub(1);
+        let hurried = self.pace.next(segment.capacity, self.clock.now().0);
         let capacity = grown(segment.capacity);
         let want = Want { segment: id, base_lsn, capacity, least: self.least, must: false, hurried };
         let Next::Ready(segment) = std::mem::replace(&mut self.next, Next::Wanted(want)) else {
@@ -324,7 +326,7 @@ impl<S: Storage> Supply<S> {
 
     fn order(&self, task: Task) {
         let (workshop, mailbox) = (Arc::clone(&self.workshop), Arc::clone(&self.mailbox));
-        let job = Job { workshop, task, mailbox, answered: false };
+        let job = Job { workshop, task, mailbox, clock: Arc::clone(&self.clock), answered: false };
         match &self.crew.jobs {
             // A job that finds nobody answers for itself.
             Some(jobs) => drop(jobs.send(job)),
@@ -337,7 +339,12 @@ impl<S: Storage> Supply<S> {
             && let Some(made) = self.mailbox.take()
         {
             self.next = match made {
-                Ok(segment) => Next::Ready(segment),
+                Ok((segment, took)) => {
+                    if !want.hurried {
+                        self.pace.made(segment.capacity, took);
+                    }
+                    Next::Ready(segment)
+                }
                 Err(error) => Next::Failed(want, error),
             };
         }
@@ -348,38 +355,45 @@ impl<S: Storage> Supply<S> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use corewal_format::{CoreId, LogId, Lsn};
+    use corewal_format::{CoreId, LogId, Lsn, TimestampNs};
     use corewal_io::SimStorage;
 
     use super::*;
+    use crate::clock::ManualClock;
     use crate::layout::Layout;
     use crate::scan::LogIdentity;
 
-    /// Who had to wait for one is not to wait for the next ones; and zeros are
-    /// written again once that is over.
+    /// Who waits for one does not wait for zeros; who fills segments as fast as they
+    /// are filled with zeros does not share the medium with them.
     #[test]
-    fn some_segments_are_made_in_a_hurry_after_a_wait() {
+    fn segments_are_made_in_a_hurry_for_who_waits_and_for_who_is_fast() {
         let crew = Arc::new(Crew::<SimStorage>::inline());
         let layout = Layout::new(SimStorage::default(), std::path::Path::new("/"));
         let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
         layout.storage.create_dir(&layout.core_dir(log.core)).unwrap();
         let want = Want::exactly(SegmentId(0), Lsn(0), 8192);
-        let mut supply = Supply::new(crew, Workshop::new(layout, log), None, want);
-        let mut hurried = Vec::new();
-        for number in 0..8 {
-            let Next::Wanted(want) = supply.next else { panic!("it is asked for when one is taken") };
-            hurried.push(want.hurried);
-            if number == 2 {
-                // As it is while another thread makes it.
-                supply.next = Next::Making(want);
+        let clock = Arc::new(ManualClock::new(TimestampNs(0)));
+        let mut supply = Supply::new(crew, Workshop::new(layout, log), Arc::clone(&clock) as _, None, want);
+        let next = |supply: &mut Supply<SimStorage>, ahead: bool, filled_in: u64| {
+            if ahead {
+                supply.flush();
+            } else {
                 assert!(supply.ready(8192).unwrap().is_none());
-                supply.next = Next::Wanted(want);
+                let Next::Wanted(want) = supply.next else { panic!("it is asked for") };
+                assert!(want.hurried);
+                supply.flush();
             }
-            supply.flush();
             assert!(supply.ready(8192).unwrap().is_some());
+            clock.set(TimestampNs(clock.now().0 + filled_in));
             supply.take(|capacity| capacity);
-        }
-        assert_eq!(hurried, [false, false, false, true, true, true, true, false]);
+            let Next::Wanted(want) = supply.next else { panic!("it is asked for when one is taken") };
+            want.hurried
+        };
+        assert!(!next(&mut supply, true, 0));
+        assert!(!next(&mut supply, false, 0));
+        supply.pace.made(8192, 1000);
+        assert!(next(&mut supply, false, 3999));
+        assert!(!next(&mut supply, true, 4000));
     }
 
     #[test]
@@ -400,7 +414,8 @@ mod tests {
         let layout = Layout::new(SimStorage::default(), std::path::Path::new("/db"));
         let log = LogIdentity { log_id: LogId([1; 16]), core: CoreId(0), cores: 1, covered: Lsn(0) };
         let want = Want::exactly(SegmentId(1), Lsn(4096), 8192);
-        let mut supply = Supply::new(crew, Workshop::new(layout, log), None, want);
+        let mut supply =
+            Supply::new(crew, Workshop::new(layout, log), Arc::new(ManualClock::new(TimestampNs(0))), None, want);
         let began = Instant::now();
         assert!(supply.ready(8192).unwrap().is_none());
         supply.flush();
