@@ -9,13 +9,14 @@ use std::sync::Arc;
 use corewal::format::{Checkpoint, name};
 use corewal::io::{CrashKind, SimStorage};
 use corewal::{
-    Assembly, Epoch, Error, ManualClock, Options, Parts, Reader, Recover, Resharded, SealedSegment, Until, assemble_on,
-    run_name, segment_name,
+    Assembly, Epoch, Error, Options, Parts, Reader, Recover, Resharded, SealedSegment, Until, assemble_on, run_name,
+    segment_name,
 };
 
 use fastrand::Rng;
 
 use super::check::{self, DIR, Session};
+use super::clock::LifeClock;
 use super::oracle::Oracle;
 use super::{Outcome, Workload, ensure};
 
@@ -102,7 +103,7 @@ pub(crate) struct Gathered<'c> {
 impl Gathered<'_> {
     /// Brings the files to a disk, durably, and removes all others: what an
     /// earlier try has left. Then makes a store of them.
-    pub(crate) fn assemble(&self, disk: &SimStorage, clock: &Arc<ManualClock>) -> corewal::Result<Resharded> {
+    pub(crate) fn assemble(&self, disk: &SimStorage, clock: &Arc<LifeClock>) -> corewal::Result<Resharded> {
         disk.record_snapshots(false);
         for path in disk.files() {
             if path.starts_with(DIR) && !self.files.contains_key(&path) {

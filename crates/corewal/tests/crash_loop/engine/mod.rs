@@ -13,6 +13,7 @@
 //! | `life` | one process that has the store open: the operations, its checkpoints, its disk's faults |
 //! | `directed` | operations that a caller names, in the place of chance |
 //! | `check` | crash, open, compare, go on |
+//! | `clock` | the time as the engine sees it |
 //! | `archive` | what can be copied, and a store made of copies |
 //! | `bare` | the same for bare writers: truncate, release, reset |
 //!
@@ -24,6 +25,7 @@ mod archive;
 mod bare;
 mod campaign;
 mod check;
+mod clock;
 mod directed;
 mod life;
 mod oracle;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::io::{SimOptions, SimStorage};
-use corewal::{Checkpoints, GroupCommit, LogId, ManualClock, Options, Recover, TimestampNs};
+use corewal::{Checkpoints, GroupCommit, LogId, Options, Recover};
 use fastrand::Rng;
+
+use super::clock::LifeClock;
 
 /// What kind of workload a seed runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) struct Profile {
     pub(crate) markers: bool,
     /// The mode in which the workload itself opens; forks try both.
     pub(crate) recover: Recover,
-    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<LifeClock>,
     pub(crate) disk: SimOptions,
     pub(crate) operations: usize,
     /// How often payloads stand in the place of keys, in 256: a log that holds
@@ -56,7 +58,7 @@ impl Profile {
         let buffer_bytes = *pick(&mut rng, &[4096, 4096, 8192]);
         let segment_bytes = buffer_bytes as u64 * *pick(&mut rng, &[4, 4, 5, 8]);
         let (payloads, checkpoints, policy) = checkpoints(seed, segment_bytes);
-        let clock = Arc::new(ManualClock::new(TimestampNs(1_000_000)));
+        let clock = Arc::new(LifeClock::new(seed.is_multiple_of(3)));
         let options = Options::new()
             .cores(cores)
             .buffers(rng.usize(2..=4))
@@ -89,7 +91,7 @@ impl Profile {
 
     /// Two cores with small segments, and nothing that comes on its own.
     pub(crate) fn directed(direct: bool, recover: Recover, chance: u64) -> Self {
-        let clock = Arc::new(ManualClock::new(TimestampNs(1_000_000)));
+        let clock = Arc::new(LifeClock::new(recover == Recover::Latest));
         let options = Options::new()
             .cores(2)
             .buffers(3)
