@@ -1,7 +1,7 @@
 //! The clock's room: the only place that reads the time.
 //!
-//! Time is information here. It stamps frames and measures how long an open
-//! took; no order is ever decided by it.
+//! Time is information here. It stamps frames and measures how long an open took,
+//! and how fast segments fill; no order is ever decided by it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
