@@ -43,6 +43,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// and a second to read it again.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
 
+/// Of each worker: the changes of an epoch come close together, and with four it
+/// waits for a slow disk.
+const BUFFERS: usize = 16;
+
 /// A job: a program of durable dataflows, and the directory that its state is in.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -77,7 +81,8 @@ impl Job {
     /// share, with links that are made once or not at all: link(2).
     pub fn new(dir: impl Into<PathBuf>, name: impl Into<String>) -> Self {
         // A job writes fast: at the default it would make them without a pause.
-        let options = Options::new().checkpoints(Checkpoints::default().bytes(CHECKPOINT_BYTES));
+        let checkpoints = Checkpoints::default().bytes(CHECKPOINT_BYTES);
+        let options = Options::new().buffers(BUFFERS).checkpoints(checkpoints);
         Self {
             dir: dir.into(),
             name: name.into(),
