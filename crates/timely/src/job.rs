@@ -149,7 +149,7 @@ impl Job {
 
     /// How the stores are opened: segments, checkpoints, a budget. The number of
     /// cores is that of the workers. Unless told otherwise a process makes a
-    /// checkpoint for each 256 MiB of log.
+    /// checkpoint for each 256 MiB of log, and a worker has 16 buffers.
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
