@@ -80,6 +80,14 @@ impl<S: Storage> Workshop<S> {
         self.spares.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Waits while checkpoints do not keep up with the cores, unless it is to be made
+    /// also so.
+    pub(crate) fn hold(&self, want: Want, stop: &AtomicBool) {
+        if !want.must {
+            self.layout.space.hold(stop);
+        }
+    }
+
     /// Makes a segment, durably: header, content, name. An existing one of this
     /// number that nothing was written to is replaced. After an error there is
     /// a spare file more at the most, which the next try takes or replaces. A
@@ -99,9 +107,6 @@ impl<S: Storage> Workshop<S> {
             return Err(Error::BadLsn { asked: want.base_lsn, detail });
         }
         let space = &self.layout.space;
-        if !want.must {
-            space.hold(stop);
-        }
         // A disk that was full is not written full again at each try.
         let mut want = if space.is_short() { Want { capacity: want.least, ..want } } else { want };
         loop {

@@ -70,7 +70,7 @@ impl Backlog {
         self.limit.is_some_and(|limit| self.bytes() >= limit)
     }
 
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
@@ -81,7 +81,7 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    pub(super) fn set_busy(&self, busy: bool) {
+    pub(crate) fn set_busy(&self, busy: bool) {
         *self.locked() = busy;
         self.changed.notify_all();
     }
@@ -123,19 +123,22 @@ impl Backlog {
 }
 
 #[cfg(test)]
+impl Backlog {
+    /// A backlog of so many bytes, of which 2,000 are too many.
+    pub(crate) fn of(bytes: u64, busy: bool) -> std::sync::Arc<Self> {
+        let durable = [bytes - 1, 1].map(|end| crate::durable::Publisher::new(Lsn(end)).handle());
+        let backlog = Self::new(durable.into(), Checkpoints::manual().bytes(1_000));
+        backlog.set_busy(busy);
+        std::sync::Arc::new(backlog)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::durable::Publisher;
-
-    /// A backlog of so many bytes, of which 2,000 are too many.
-    fn of(bytes: u64, busy: bool) -> Arc<Backlog> {
-        let durable = vec![Publisher::new(Lsn(bytes - 1)).handle(), Publisher::new(Lsn(1)).handle()];
-        let backlog = Backlog::new(durable, Checkpoints::manual().bytes(1_000));
-        backlog.set_busy(busy);
-        Arc::new(backlog)
-    }
 
     /// Whether a segment waits until `relief`, on a thread of its own.
     #[expect(clippy::disallowed_methods, reason = "somebody has to wait")]
@@ -152,16 +155,16 @@ mod tests {
 
     #[test]
     fn a_segment_waits_for_the_checkpoint_under_way() {
-        let backlog = of(2_000, true);
+        let backlog = Backlog::of(2_000, true);
         waits_for(&backlog, |backlog| backlog.set_covered(1));
         assert_eq!((backlog.bytes(), backlog.held()), (1_999, 1));
-        waits_for(&of(5_000, true), |backlog| backlog.set_busy(false));
+        waits_for(&Backlog::of(5_000, true), |backlog| backlog.set_busy(false));
     }
 
     #[test]
     fn a_checkpoint_has_time_until_segments_will_wait_for_it() {
         for (bytes, patient, calm) in [(1_499, true, true), (1_500, true, false), (1_499, false, false)] {
-            let backlog = of(bytes, true);
+            let backlog = Backlog::of(bytes, true);
             backlog.set_patient(patient);
             assert_eq!(backlog.is_calm(), calm, "{bytes}");
         }
@@ -169,7 +172,9 @@ mod tests {
 
     #[test]
     fn it_does_not_wait_for_what_nobody_makes_or_while_there_is_little() {
-        for (backlog, stop) in [(of(5_000, false), false), (of(1_999, true), false), (of(5_000, true), true)] {
+        for (backlog, stop) in
+            [(Backlog::of(5_000, false), false), (Backlog::of(1_999, true), false), (Backlog::of(5_000, true), true)]
+        {
             backlog.hold(&AtomicBool::new(stop));
             assert_eq!(backlog.held(), 0);
         }

@@ -37,6 +37,14 @@ impl Pace {
 }
 
 #[cfg(test)]
+impl Pace {
+    /// The bytes and the time of the newest segment that was made in no hurry.
+    pub(super) fn zeros(&self) -> (u64, u64) {
+        self.made
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -152,7 +152,7 @@ impl Arena {
 
     /// Bytes of all chunks, garbage included.
     pub(super) fn len(&self) -> usize {
-        debug_assert_eq!(self.len, self.chunks.iter().map(|chunk| chunk.bytes.len()).sum());
+        debug_assert_eq!(self.len, self.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>());
         self.len
     }
 }
