@@ -17,6 +17,8 @@ pub struct Entry<'s, S: Storage = FileStorage> {
     shard: &'s mut Shard<Keyed, S>,
     key: &'s [u8],
     found: Found,
+    /// Its changes are logged at once.
+    through: bool,
 }
 
 impl<S: Storage> std::fmt::Debug for Entry<'_, S> {
@@ -33,7 +35,7 @@ impl<'s, S: Storage> Entry<'s, S> {
             within("the key", key.len(), MAX_KEY_LEN)?;
             shard.owned(key)?;
         }
-        Ok(Self { shard, key, found })
+        Ok(Self { shard, key, found, through: false })
     }
 
     /// The value; `None` if the key has none.
@@ -43,13 +45,15 @@ impl<'s, S: Storage> Entry<'s, S> {
         self.shard.state.value(self.found)
     }
 
-    /// Sets the value. The next commit logs it.
+    /// Sets the value. The next commit logs it, unless that is done at once (see
+    /// [`Entries::write_through`]).
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::Parked`], [`Error::Latched`]: nothing is
     /// changed. [`Error::Io`] and [`Error::OutOfSpace`] as
     /// [`Shard::put`], if so many keys wait to be logged that some have to be:
-    /// the value is set, and the commit tries again.
+    /// the value is set, and the commit tries again. If it is logged at once,
+    /// nothing is changed.
     #[inline]
     pub fn put(&mut self, value: &[u8]) -> Result<()> {
         within("the value", value.len(), MAX_VALUE_LEN)?;
@@ -67,6 +71,9 @@ impl<'s, S: Storage> Entry<'s, S> {
 
     #[inline]
     fn change(&mut self, value: Option<&[u8]>) -> Result<()> {
+        if self.through {
+            return self.change_logged(value);
+        }
         if self.shard.log.parked {
             return Err(Error::Parked);
         }
@@ -76,6 +83,22 @@ impl<'s, S: Storage> Entry<'s, S> {
             // Removed keys may have gone altogether.
             self.found = self.shard.state.look(self.key);
         }
+        Ok(())
+    }
+
+    /// Changes it once the log has it. (What an earlier entry put may still have to
+    /// be logged; then the commit logs what the key has by then.)
+    #[inline]
+    fn change_logged(&mut self, value: Option<&[u8]>) -> Result<()> {
+        let Self { shard, key, found, .. } = self;
+        if value.is_none() && !found.is_known() {
+            return Ok(());
+        }
+        shard.log.append(|writer| match value {
+            Some(value) => writer.put(key, value),
+            None => writer.delete(key),
+        })?;
+        shard.state.change(found, key, value);
         Ok(())
     }
 }
@@ -88,6 +111,7 @@ pub struct Entries<'s, K, S: Storage = FileStorage> {
     taken: usize,
     /// What was found of the group of keys that is at hand.
     found: [Found; GROUP],
+    through: bool,
 }
 
 impl<K, S: Storage> std::fmt::Debug for Entries<'_, K, S> {
@@ -98,7 +122,34 @@ impl<K, S: Storage> std::fmt::Debug for Entries<'_, K, S> {
 
 impl<'s, K: AsRef<[u8]>, S: Storage> Entries<'s, K, S> {
     pub(super) fn new(shard: &'s mut Shard<Keyed, S>, keys: &'s [K]) -> Self {
-        Self { shard, keys, taken: 0, found: [Found::default(); GROUP] }
+        Self { shard, keys, taken: 0, found: [Found::default(); GROUP], through: false }
+    }
+
+    /// Has each change logged when it is made, not by the next commit: of a key that
+    /// changes again before that, each change. Worth it where hardly any does, in
+    /// a state that is larger than the caches: the commit need not load the keys
+    /// from memory again. (What it gains stands in docs/TIMELY.md.)
+    ///
+    /// ```
+    /// use corewal::{Commit, Options};
+    ///
+    /// # fn main() -> corewal::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Options::new().cores(1).open(dir.path())?;
+    /// let shard = &mut opened.shards[0];
+    /// let before = shard.log().sequence();
+    /// let mut seen = shard.entries(&["Ada", "Grace", "Ada"]).write_through();
+    /// while let Some(name) = seen.next_entry() {
+    ///     name?.put(b"yes")?;
+    /// }
+    /// assert_eq!(shard.log().sequence().0 - before.0, 3);
+    /// shard.commit(&Commit::new())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn write_through(self) -> Self {
+        Self { through: true, ..self }
     }
 
     /// The entry of the next key, in the order in which they were given; `None`
@@ -117,6 +168,7 @@ impl<'s, K: AsRef<[u8]>, S: Storage> Entries<'s, K, S> {
         }
         self.taken += 1;
         let found = self.shard.state.confirm(self.found[at], key);
-        Some(Entry::new(self.shard, key, found))
+        let entry = Entry::new(self.shard, key, found);
+        Some(entry.map(|entry| Entry { through: self.through, ..entry }))
     }
 }

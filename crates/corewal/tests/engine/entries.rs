@@ -86,20 +86,24 @@ fn entries_of_several_keys_are_as_one_after_the_other() {
             let (keys, value_len) = if seed % 2 == 0 { (40_u16, 8) } else { (3_000, 600) };
             let keys: Vec<_> = (0..random.usize(..700)).map(|_| format!("key-{}", random.u16(..keys))).collect();
             let removes = round % 3 == 2;
-            let mut entries = store.shards[0].entries(&keys);
-            for key in &keys {
-                let mut entry = entries.next_entry().unwrap().unwrap();
-                assert_eq!(entry.get(), model.get(key.as_bytes()).map(Vec::as_slice), "seed {seed}, {round}");
-                if removes || random.u8(..8) == 0 {
-                    entry.delete().unwrap();
-                    model.remove(key.as_bytes());
-                } else {
-                    let value = vec![random.u8(..); random.usize(..value_len)];
-                    entry.put(&value).unwrap();
-                    model.insert(key.clone().into_bytes(), value);
+            // What is logged at once mixes with what the commit logs.
+            for part in keys.chunks(random.usize(1..300)) {
+                let entries = store.shards[0].entries(part);
+                let mut entries = if random.bool() { entries.write_through() } else { entries };
+                for key in part {
+                    let mut entry = entries.next_entry().unwrap().unwrap();
+                    assert_eq!(entry.get(), model.get(key.as_bytes()).map(Vec::as_slice), "seed {seed}, {round}");
+                    if removes || random.u8(..8) == 0 {
+                        entry.delete().unwrap();
+                        model.remove(key.as_bytes());
+                    } else {
+                        let value = vec![random.u8(..); random.usize(..value_len)];
+                        entry.put(&value).unwrap();
+                        model.insert(key.clone().into_bytes(), value);
+                    }
                 }
+                assert!(entries.next_entry().is_none());
             }
-            assert!(entries.next_entry().is_none());
             assert_eq!(state(&store), model, "seed {seed}, {round}");
             store.shards[0].commit(&Commit::new()).unwrap();
         }
@@ -128,6 +132,58 @@ fn a_key_is_logged_once_a_commit_and_an_open_batch_ends_no_epoch() {
     // What was logged is not logged again.
     shard.commit(&Commit::new()).unwrap();
     assert_eq!(shard.log().sequence().0, before + 13);
+}
+
+#[test]
+fn written_through_each_change_is_logged_when_it_is_made() {
+    let disk = SimStorage::default();
+    let mut store = open(options(), &disk);
+    let before = store.shards[0].log().sequence().0;
+    put(&mut store, b"a", b"not logged yet").unwrap();
+    let shard = &mut store.shards[0];
+    let mut entries = shard.entries(&["a", "b", "a", "not there"]).write_through();
+    entries.next_entry().unwrap().unwrap().put(b"1").unwrap();
+    let mut entry = entries.next_entry().unwrap().unwrap();
+    entry.put(b"2").unwrap();
+    entry.delete().unwrap();
+    assert_eq!(entry.get(), None);
+    entries.next_entry().unwrap().unwrap().put(b"3").unwrap();
+    entries.next_entry().unwrap().unwrap().delete().unwrap();
+    assert_eq!(shard.log().sequence().0, before + 4);
+    assert!(shard.log().batch_open());
+    // The commit logs what an entry of before has put, as it is by now.
+    shard.commit(&Commit::new()).unwrap();
+    assert_eq!(shard.log().sequence().0, before + 6);
+    shard.sync().unwrap();
+    drop(store);
+    assert_eq!(state(&open(options(), &disk)), Model::from([(b"a".to_vec(), b"3".to_vec())]));
+}
+
+#[test]
+fn written_through_what_the_log_does_not_take_is_not_changed() {
+    let disk = SimStorage::default();
+    let mut store = open(options(), &disk);
+    disk.inject(Fault { on: OperationKind::Create, skip: 0, kind: FaultKind::Error(28), sticky: true });
+    let mut expected = Model::new();
+    let error = loop {
+        let (key, value) = (vec![b'k', fastrand::u8(..)], vec![fastrand::u8(..); 1000]);
+        let keys = [&key];
+        let mut entries = store.shards[0].entries(&keys).write_through();
+        match entries.next_entry().unwrap().unwrap().put(&value) {
+            Ok(()) => drop(expected.insert(key, value)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::OutOfSpace { .. } | Error::Io { .. }), "{error}");
+    assert!(!expected.is_empty());
+    assert_eq!(state(&store), expected);
+    disk.clear_faults();
+    store.shards[0].commit(&Commit::new()).unwrap();
+    store.shards[0].park().unwrap();
+    let keys = ["key"];
+    let mut entries = store.shards[0].entries(&keys).write_through();
+    assert!(matches!(entries.next_entry().unwrap().unwrap().put(b"value"), Err(Error::Parked)));
+    assert_eq!(state(&store), expected);
 }
 
 #[test]

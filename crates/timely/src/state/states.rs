@@ -146,7 +146,8 @@ where
         Ok(())
     }
 
-    /// Takes some records on the shard itself.
+    /// Takes some records on the shard itself, which logs them at once: hardly any of
+    /// their keys will change again in this epoch.
     fn apply_past_memory<V>(
         &mut self,
         shard: &mut Shard,
@@ -159,7 +160,7 @@ where
         for (key, _) in &records.as_slice()[..count] {
             self.group.add(|bytes| key.write(bytes));
         }
-        let mut entries = shard.entries(self.group.keys());
+        let mut entries = shard.entries(self.group.keys()).write_through();
         for (key, value) in records.take(count) {
             let entry = entries.next_entry().expect("one for each")?;
             let mut state = read(&self.name, &key, &entry)?.unwrap_or_default();

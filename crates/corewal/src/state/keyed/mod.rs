@@ -214,28 +214,30 @@ impl Keyed {
     /// keys there are.
     #[inline]
     pub(crate) fn change_unlogged(&mut self, found: &mut Found, key: &[u8], value: Option<&[u8]>) -> usize {
-        let at = match (found.slot, value) {
-            (Some(slot), Some(value)) => {
-                self.set_value(slot as usize, found.hash, key, value);
-                slot as usize
+        if let Some(at) = self.change(found, key, value) {
+            let slot = &mut self.slots[at as usize];
+            if !slot.unlogged {
+                slot.unlogged = true;
+                self.unlogged.push(at);
             }
-            (Some(slot), None) => {
-                self.vacate(slot as usize, found.hash, key);
-                slot as usize
-            }
+        }
+        self.unlogged.len()
+    }
+
+    /// Changes a key, and gives its slot; none if it has none and is not to have a
+    /// value.
+    #[inline]
+    pub(crate) fn change(&mut self, found: &mut Found, key: &[u8], value: Option<&[u8]>) -> Option<u32> {
+        match (found.slot, value) {
+            (Some(at), Some(value)) => self.set_value(at as usize, found.hash, key, value),
+            (Some(at), None) => self.vacate(at as usize, found.hash, key),
             (None, Some(value)) => {
                 found.slot = Some(self.next_slot());
                 self.insert(found.hash, key, value);
-                self.slots.len() - 1
             }
-            (None, None) => return self.unlogged.len(),
-        };
-        let slot = &mut self.slots[at];
-        if !slot.unlogged {
-            slot.unlogged = true;
-            self.unlogged.push(number(at));
+            (None, None) => {}
         }
-        self.unlogged.len()
+        found.slot
     }
 
     /// Gives the last change of each key that no log has to `log`. Those that it
