@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, first_epoch};
-use crate::output::Staging;
 use crate::places::{Place, remove_litter};
+use crate::staging::Staging;
 
 /// A worker's part of a job: durable operators take it, each dataflow of the
 /// worker may have some. Cheap to clone.

@@ -8,12 +8,14 @@
 //! of the worker are scheduled.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use corewal::{Commit, Epoch, Lsn, Shard, Store};
 use timely::dataflow::operators::probe::Handle;
 use timely::scheduling::Activator;
 
 use crate::error::Result;
+use crate::scribe::Handed;
 
 /// Times of one start of a job lie in a range of their own: 2^40 of them.
 const TIMES_BITS: u32 = 40;
@@ -68,6 +70,8 @@ pub(crate) struct Ledger {
     pub(crate) shard: Shard,
     store: Store,
     parts: Vec<Part>,
+    /// What sinks were handed.
+    handed: Vec<Rc<Handed>>,
     partitions: Vec<Marks>,
     /// Where sources go on, by partition.
     offsets: BTreeMap<String, Vec<u8>>,
@@ -102,6 +106,7 @@ impl Ledger {
             shard,
             store,
             parts: Vec::new(),
+            handed: Vec::new(),
             partitions: Vec::new(),
             offsets,
             attempt,
@@ -120,6 +125,11 @@ impl Ledger {
     pub(crate) fn add_part(&mut self, activator: Activator) -> PartId {
         self.parts.push(Part { activator, frontier: 0, pending: NEVER });
         PartId(self.parts.len() - 1)
+    }
+
+    /// Has no epoch count as durable before what was handed over of it is.
+    pub(crate) fn add_handed(&mut self, handed: Rc<Handed>) {
+        self.handed.push(handed);
     }
 
     /// Adds a part to the job's shape; says whether there was none like it.
@@ -236,11 +246,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// The newest epoch whose end is durable here.
+    /// The newest epoch whose end is durable here, and its output staged.
     pub(crate) fn poll_durable(&mut self) -> Result<u64> {
         let durable = self.shard.poll()?;
-        while self.ending.front().is_some_and(|&(_, end)| end <= durable) {
-            self.durable = self.ending.pop_front().expect("it is there").0;
+        let is_staged = |epoch| self.handed.iter().all(|handed| handed.is_staged(epoch));
+        while let Some((epoch, _)) = self.ending.pop_front_if(|(epoch, end)| *end <= durable && is_staged(*epoch)) {
+            self.durable = epoch;
         }
         self.store.confirm_epoch(Epoch(self.complete()));
         Ok(self.durable)

@@ -44,6 +44,7 @@
 //! | `places`, `survey`, `spread` | where the state is, who has which part of it, and bringing it to others |
 //! | `ledger`, `watch` | epochs of a worker; from durable here to complete everywhere |
 //! | `state`, `events`, `output` | operators: keyed state, sources, sinks |
+//! | `scribe`, `staging` | the thread that stages and publishes, and the files in which output waits |
 //! | `source`, `sink` | what a source and a sink have to be |
 //! | `lines`, `files`, `nats` | files and NATS JetStream as such |
 
@@ -66,10 +67,12 @@ pub mod nats;
 mod output;
 mod places;
 mod record;
+mod scribe;
 mod shelf;
 mod sink;
 mod source;
 mod spread;
+mod staging;
 mod state;
 mod survey;
 mod watch;

@@ -18,8 +18,9 @@ pub struct Batch<'a> {
     pub rows: &'a [Vec<u8>],
 }
 
-/// Makes the output of complete epochs visible. It does so on the worker's
-/// thread, which has nothing else to do meanwhile.
+/// Makes the output of complete epochs visible. Each worker has one of its own,
+/// on a thread of its own: while it waits for its destination the worker goes on,
+/// until eight epochs or so wait for it.
 ///
 /// An epoch is given again if the job was stopped before it knew that the first
 /// try had succeeded: with the same rows, epoch and worker, before any later one

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use corewal_timely::{
@@ -217,13 +217,25 @@ impl Partition for Tick {
 }
 
 fn tick<S: Sink + Clone + Send + Sync + 'static>(job: Job, end: Arc<AtomicBool>, sink: S) -> Result<Finished, Error> {
+    tick_seen(job, end, sink, Arc::default())
+}
+
+/// The same, where it is seen how many ticks were summed.
+fn tick_seen<S: Sink + Clone + Send + Sync + 'static>(
+    job: Job,
+    end: Arc<AtomicBool>,
+    sink: S,
+    seen: Arc<AtomicU64>,
+) -> Result<Finished, Error> {
     execute(job, timely::Config::process(2), move |worker, durable| {
+        let seen = Arc::clone(&seen);
         worker.dataflow::<u64, _, _>(|scope| {
             let sum = scope.durable_source(durable, "ticks", &Ticks(Arc::clone(&end))).durable_update(
                 durable,
                 "sum",
                 |_, key| key.push(b's'),
-                |number, mut sum, out| {
+                move |number, mut sum, out| {
+                    seen.fetch_add(1, Ordering::Release);
                     let now = sum.get_u64() + number;
                     sum.put_u64(now);
                     out.push(format!("{number:010} {now}").into_bytes());
@@ -298,6 +310,62 @@ fn what_a_sink_could_not_publish_is_published_when_it_can() {
     tick(place.job(), end, sink).unwrap();
     let rows = rows(&place.path("out"));
     assert!(rows.len() > 6);
+    assert_sums(&rows);
+}
+
+/// Files; what is done before one is written.
+#[derive(Clone)]
+struct Before<F>(Files, F);
+
+impl<F: FnMut(u64)> Sink for Before<F> {
+    fn publish(&mut self, batch: Batch<'_>) -> Result<(), BoxError> {
+        (self.1)(batch.epoch);
+        self.0.publish(batch)
+    }
+}
+
+/// While output waits for its destination, the worker that made it sums ticks of
+/// later epochs. (It published the output itself once, and did nothing else.)
+#[test]
+fn a_sink_that_waits_for_its_destination_does_not_hold_the_worker_up() {
+    let place = Place::new();
+    let (end, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let wait = {
+        let (end, seen) = (Arc::clone(&end), Arc::clone(&seen));
+        move |_| {
+            let before = seen.load(Ordering::Acquire);
+            for _ in 0..60_000 {
+                if end.load(Ordering::Acquire) || seen.load(Ordering::Acquire) > before + 2 {
+                    end.store(true, Ordering::Release);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            panic!("nothing more is summed");
+        }
+    };
+    tick_seen(place.job(), end, Before(Files::new(place.path("out")), wait), seen).unwrap();
+    assert_sums(&rows(&place.path("out")));
+}
+
+#[test]
+fn a_sink_that_panics_stops_the_job_and_says_what_it_said() {
+    let place = Place::new();
+    let end = Arc::new(AtomicBool::new(false));
+    let files = Files::new(place.path("out"));
+    let mut left = 3;
+    let panics = move |_| {
+        left -= 1;
+        assert!(left > 0, "out of ink");
+    };
+    for _ in 0..2 {
+        let told = tick(place.job(), Arc::clone(&end), Before(files.clone(), panics)).unwrap_err();
+        assert!(matches!(&told, Error::Worker { detail } if detail == "out of ink"), "{told}");
+    }
+    end.store(true, Ordering::Release);
+    tick(place.job(), end, files).unwrap();
+    let rows = rows(&place.path("out"));
+    assert!(rows.len() > 4);
     assert_sums(&rows);
 }
 

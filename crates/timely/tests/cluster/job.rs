@@ -81,7 +81,7 @@ fn run_on<S, K>(
 ) -> Result<(), Error>
 where
     S: Source + Send + Sync + 'static,
-    K: Sink + 'static,
+    K: Sink + Send + 'static,
 {
     execute(job, config, move |worker, durable| {
         worker.dataflow::<u64, _, _>(|scope| {
