@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use corewal::io::{CrashKind, SimStorage};
-use corewal::{Checkpoints, Commit, Epoch, Error, Keyed, LogId, Opened, Options, Reader, Recover};
+use corewal::{Checkpoints, Commit, Epoch, Error, Keyed, LogId, Opened, Options, Reader, Recover, Shard};
 
 type Store = Opened<Keyed, SimStorage>;
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -24,21 +24,37 @@ fn state(store: &Store) -> Model {
     keys.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
 }
 
+/// Changes a key, in one of three ways.
+fn change(shard: &mut Shard<Keyed, SimStorage>, key: &[u8], value: Option<&[u8]>, way: u8) -> corewal::Result<()> {
+    let keys = [key];
+    let mut entries;
+    let mut entry = match (way, value) {
+        (0, Some(value)) => return shard.put(key, value),
+        (0, None) => return shard.delete(key),
+        (1, _) => shard.entry(key)?,
+        _ => {
+            entries = shard.entries(&keys).write_through();
+            entries.next_entry().expect("one for each")?
+        }
+    };
+    match value {
+        Some(value) => entry.put(value),
+        None => entry.delete(),
+    }
+}
+
 /// Changes some keys, and ends an epoch on both cores.
 fn epoch(store: &mut Store, model: &mut Model, epoch: u64, random: &mut fastrand::Rng) {
     for _ in 0..random.usize(..40) {
         let key = format!("key-{}", random.u8(..60)).into_bytes();
         let core = store.store.route(&key);
         let shard = &mut store.shards[core.index()];
-        let through_entry = random.bool();
-        if random.u8(..5) == 0 {
-            if through_entry { shard.entry(&key).unwrap().delete() } else { shard.delete(&key) }.unwrap();
-            model.remove(&key);
-        } else {
-            let value = vec![random.u8(..); random.usize(1..300)];
-            if through_entry { shard.entry(&key).unwrap().put(&value) } else { shard.put(&key, &value) }.unwrap();
-            model.insert(key, value);
-        }
+        let value = (random.u8(..5) > 0).then(|| vec![random.u8(..); random.usize(1..300)]);
+        change(shard, &key, value.as_deref(), random.u8(..3)).unwrap();
+        match value {
+            Some(value) => model.insert(key, value),
+            None => model.remove(&key),
+        };
     }
     for shard in &mut store.shards {
         shard.commit(&Commit::new().offset_u64("in", epoch)).unwrap();
