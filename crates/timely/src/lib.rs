@@ -87,4 +87,4 @@ pub use lines::{Line, Lines};
 pub use output::DurableSink;
 pub use sink::{Batch, Sink};
 pub use source::{BoxError, Partition, Read, Source};
-pub use state::{DurableState, DurableStateMachine, Keys, Slot, Stored, Take};
+pub use state::{DurableState, DurableStateMachine, DurableWindowMachine, Keys, Slot, Stored, Take, Window};

@@ -29,18 +29,18 @@ use std::time::{Duration, UNIX_EPOCH};
 use arguments::Arguments;
 use clap::Parser as _;
 use corewal_timely::{
-    DurableSink as _, DurableSource as _, DurableState as _, Error, Files, Job, Lines, Source, Take, execute,
+    DurableSink as _, DurableSource as _, DurableWindowMachine as _, Error, Files, Job, Lines, Source, Window, execute,
 };
 use timely::ExchangeData;
 use timely::dataflow::operators::Concat as _;
 use timely::dataflow::operators::vec::Map as _;
 
-/// The length of a window, in milliseconds.
-const DAY: i64 = 24 * 60 * 60 * 1000;
+/// The length of a window.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How much later than others of its file a flight may come: the table is in the
 /// order of departure, and some depart a day late.
-const LATENESS: Duration = Duration::from_secs(24 * 60 * 60);
+const LATENESS: Duration = DAY;
 
 /// A flight.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -58,9 +58,11 @@ fn flight(line: &str) -> Option<Flight> {
     Some(Flight { time, destination: (*columns.get(13)?).to_owned() })
 }
 
-/// The first millisecond of the window in which a time lies.
-fn window(time: i64) -> i64 {
-    time - time.rem_euclid(DAY)
+/// A row of the output.
+fn row(window: &Window<String>, flights: u64) -> Vec<u8> {
+    let end = UNIX_EPOCH + Duration::from_millis(window.end.unsigned_abs());
+    let day = humantime::format_rfc3339_seconds(end - DAY).to_string();
+    serde_json::json!({ "day": day[..10], "dest": window.key, "flights": flights }).to_string().into_bytes()
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -110,36 +112,21 @@ where
             // What is no flight belongs to no time.
             let time = move |line: &S::Item| flight(text(line)).map_or(i64::MIN, |flight| flight.time);
             let events = scope.durable_events(durable, "flights", &source, time, LATENESS);
-            let counts = events.records.flat_map(move |line| flight(text(&line))).durable_windows(
-                events.watermarks,
-                durable,
-                "windows",
-                // Windows that end first come first.
-                |flight, key| {
-                    key.extend(format!("{:015}/{}", window(flight.time), flight.destination).into_bytes());
-                },
-                |_, mut count, _| {
-                    let now = count.get_u64() + 1;
-                    count.put_u64(now);
-                },
-                |time, mut windows, out| {
-                    windows.take_while(|key, count| {
-                        let key = std::str::from_utf8(key).expect("as written above");
-                        let (start, destination) = key.split_once('/').expect("as written above");
-                        let start: i64 = start.parse().expect("as written above");
-                        if start.saturating_add(DAY) > time {
-                            return Take::Stop;
-                        }
-                        let count = u64::from_le_bytes(count.try_into().expect("as written above"));
-                        let day =
-                            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(start.unsigned_abs()));
-                        let row =
-                            serde_json::json!({ "day": day.to_string()[..10], "dest": destination, "flights": count });
-                        out.push(row.to_string().into_bytes());
-                        Take::Remove
-                    });
-                },
-            );
+            let counts = events
+                .records
+                .flat_map(move |line| flight(text(&line)))
+                .map(|flight| (Window::tumbling(flight.time, DAY, flight.destination), ()))
+                .durable_window_machine(
+                    events.watermarks,
+                    durable,
+                    "windows",
+                    |_, (), flights: &mut u64| {
+                        *flights += 1;
+                        None
+                    },
+                    // The day is over.
+                    |window, flights| Some(row(&window, flights)),
+                );
             let late = events.late.map(move |line| serde_json::json!({ "late": text(&line) }).to_string().into_bytes());
             counts.concat(late).durable_sink(durable, "counts", Files::new(&out));
         });

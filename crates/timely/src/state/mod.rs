@@ -7,6 +7,8 @@ mod operator;
 mod route;
 mod states;
 mod stored;
+mod window;
+mod window_machine;
 mod working_set;
 
 use std::rc::Rc;
@@ -19,6 +21,8 @@ use self::group::{AT_ONCE, Group};
 pub use self::machine::DurableStateMachine;
 use self::operator::{Work, operator};
 pub use self::stored::Stored;
+pub use self::window::Window;
+pub use self::window_machine::DurableWindowMachine;
 use crate::durable::Durable;
 use crate::error::Result;
 use crate::events::Watermarks;
@@ -122,7 +126,9 @@ pub trait DurableState<'scope, D: ExchangeData> {
     /// is found by when the job is started again.
     ///
     /// For states of a type of one's own there is
-    /// [`durable_state_machine`](crate::DurableStateMachine::durable_state_machine).
+    /// [`durable_state_machine`](crate::DurableStateMachine::durable_state_machine), and for
+    /// those of windows
+    /// [`durable_window_machine`](crate::DurableWindowMachine::durable_window_machine).
     ///
     /// ```
     /// use corewal_timely::{DurableSink as _, DurableSource as _, DurableState as _, Files, Job, Lines, execute};

@@ -105,6 +105,34 @@ where
         Ok(())
     }
 
+    /// Removes states in the order of their keys' bytes, as long as they are `wanted`,
+    /// and gives them to `take`. Only where all that has changed is written.
+    pub(super) fn take_while(
+        &mut self,
+        shard: &mut Shard,
+        wanted: impl Fn(&K) -> bool,
+        mut take: impl FnMut(K, S),
+    ) -> Result<()> {
+        debug_assert_eq!(self.set.changed().count(), 0, "what has changed is written before");
+        let prefix = super::prefix(&self.name);
+        let mut taken = Vec::new();
+        for (stored, state) in shard.scan(&prefix) {
+            let failed =
+                |source| Error::State { name: self.name.clone(), key: stored[prefix.len()..].to_vec(), source };
+            let key = K::read(&stored[prefix.len()..]).map_err(failed)?;
+            if !wanted(&key) {
+                break;
+            }
+            taken.push((stored.to_vec(), key, S::read(state).map_err(failed)?));
+        }
+        for (stored, key, state) in taken {
+            shard.entry(&stored)?.delete()?;
+            self.set.forget(&key);
+            take(key, state);
+        }
+        Ok(())
+    }
+
     /// Takes the states of the first of these records into memory.
     fn load<V>(&mut self, shard: &mut Shard, records: &[(K, V)]) -> Result<()> {
         if self.set.len() + AT_ONCE > self.kept_max {

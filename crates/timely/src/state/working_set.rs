@@ -86,6 +86,17 @@ impl<K: Hash + Eq, S> WorkingSet<K, S> {
         }
     }
 
+    /// A key is not there any more, and that is written.
+    pub(super) fn forget(&mut self, key: &K)
+    where
+        S: Default,
+    {
+        if let Some(at) = self.find(key) {
+            let kept = self.kept.get_bucket_mut(at).expect("it was found there");
+            (kept.there, kept.state) = (false, S::default());
+        }
+    }
+
     /// Forgets all states.
     pub(super) fn clear(&mut self) {
         debug_assert!(self.changed.is_empty(), "what has changed is written before");

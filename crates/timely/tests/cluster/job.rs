@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use corewal_timely::{
-    BoxError, DurableSink as _, DurableSource as _, DurableState as _, DurableStateMachine as _, Error, Files, Job,
-    Line, Lines, Partition, Read, Sink, Source, Take, execute,
+    BoxError, DurableSink as _, DurableSource as _, DurableState as _, DurableStateMachine as _,
+    DurableWindowMachine as _, Error, Files, Job, Line, Lines, Partition, Read, Sink, Source, Take, Window, execute,
 };
 use timely::communication::Config as Communication;
 use timely::dataflow::operators::Concat as _;
@@ -92,6 +92,21 @@ where
                 *total += 1;
                 (false, None)
             });
+            // The same windows twice: states of a type, and bytes.
+            let windowed = events.records.clone().map(|event| {
+                let (name, time) = parse(&event);
+                (Window::tumbling(time, Duration::from_millis(WINDOW as u64), name.to_owned()), ())
+            });
+            let typed = windowed.durable_window_machine(
+                events.watermarks.clone(),
+                durable,
+                "typed",
+                |_, (), count: &mut u64| {
+                    *count += 1;
+                    None
+                },
+                |Window { end, key }, count| Some(format!("typed {:015}/{key} {count}", end - WINDOW).into_bytes()),
+            );
             let windows = events.records.durable_windows(
                 events.watermarks,
                 durable,
@@ -116,7 +131,7 @@ where
                 },
             );
             let late = events.late.map(|event: String| format!("late {event}").into_bytes());
-            totals.concat(windows).concat(late).durable_sink(durable, "out", sink());
+            totals.concat(windows).concat(typed).concat(late).durable_sink(durable, "out", sink());
         });
     })?;
     Ok(())

@@ -68,7 +68,9 @@ impl Workload {
             }
         }
         assert!(rows.len() as u64 > self.records / 1_000, "hardly anything is late");
-        rows.extend(windows.into_iter().map(|(window, count)| format!("{window} {count}")));
+        for (window, count) in windows {
+            rows.extend([format!("{window} {count}"), format!("typed {window} {count}")]);
+        }
         rows.sort();
         (rows, totals)
     }

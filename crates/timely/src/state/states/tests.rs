@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::state::window::Window;
 
 fn shard() -> (tempfile::TempDir, Shard) {
     let dir = tempfile::tempdir().unwrap();
@@ -81,6 +82,54 @@ fn states_are_those_of_a_map_whatever_is_kept_in_memory() {
             }
         }
     });
+}
+
+/// Windows that are over are taken with their last state, those that end first before
+/// others, wherever they are; what comes for one afterwards begins anew.
+#[test]
+fn windows_are_closed_once_whatever_is_kept_in_memory() {
+    let (_dir, shard) = shard();
+    let (shard, case) = (RefCell::new(shard), RefCell::new(0));
+    let record = (-3_i64..4, any::<u8>()).prop_map(|(end, key)| Window { end, key });
+    let epochs = vec((vec(record, 0..200), any::<bool>(), -4_i64..4), 1..8);
+    proptest!(|(epochs in epochs, kept_max in prop_oneof![Just(AT_ONCE), AT_ONCE..300])| {
+        let mut shard = shard.borrow_mut();
+        let name = format!("windows-{}", case.replace_with(|&mut case| case + 1));
+        let mut states = States::<Window<u8>, u64>::new(&name, kept_max);
+        let mut model = BTreeMap::new();
+        for (records, starts_again, time) in epochs {
+            for window in &records {
+                *model.entry(window.clone()).or_insert(0) += 1;
+            }
+            let mut records = records.into_iter().map(|window| (window, ())).collect();
+            let add = |_: &Window<u8>, (), count: &mut u64| {
+                *count += 1;
+                false
+            };
+            states.apply(&mut shard, &mut records, add).unwrap();
+            states.write(&mut shard).unwrap();
+            let mut closed = Vec::new();
+            let over = |window: &Window<u8>| window.end <= time;
+            states.take_while(&mut shard, over, |window, count| closed.push((window, count))).unwrap();
+            shard.commit(&Commit::new()).unwrap();
+            let open = model.split_off(&Window { end: time + 1, key: 0 });
+            prop_assert_eq!(closed, std::mem::replace(&mut model, open).into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(shard.scan(&crate::state::prefix(&name)).count(), model.len());
+            if starts_again {
+                states = States::new(&name, kept_max);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_no_window_is_named() {
+    let (_dir, mut shard) = shard();
+    shard.put(b"n/12:00/LAX", &[0; 8]).unwrap();
+    let mut states = States::<Window<String>, u64>::new("n", KEPT_MAX);
+    let told = states.take_while(&mut shard, |_| true, |_, _| panic!("there is no window")).unwrap_err();
+    assert!(matches!(&told, Error::State { name, key, .. } if name == "n" && key == b"12:00/LAX"), "{told:?}");
+    assert!(shard.get(b"n/12:00/LAX").is_some());
 }
 
 #[test]
