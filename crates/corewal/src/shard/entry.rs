@@ -12,13 +12,23 @@ use crate::writer::within;
 /// then is still in the caches, and takes little time.
 const UNLOGGED_MAX: usize = 16 << 10;
 
+/// When the log is told of what is changed through an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Logs {
+    /// By the next commit.
+    Later,
+    /// When it is changed.
+    AtOnce,
+    /// It was, by [`Shard::log_put`] and [`Shard::log_delete`].
+    Before,
+}
+
 /// A key of a shard, and its value if it has one; see [`Shard::entry`].
 pub struct Entry<'s, S: Storage = FileStorage> {
     shard: &'s mut Shard<Keyed, S>,
     key: &'s [u8],
     found: Found,
-    /// Its changes are logged at once.
-    through: bool,
+    logs: Logs,
 }
 
 impl<S: Storage> std::fmt::Debug for Entry<'_, S> {
@@ -35,7 +45,7 @@ impl<'s, S: Storage> Entry<'s, S> {
             within("the key", key.len(), MAX_KEY_LEN)?;
             shard.owned(key)?;
         }
-        Ok(Self { shard, key, found, through: false })
+        Ok(Self { shard, key, found, logs: Logs::Later })
     }
 
     /// The value; `None` if the key has none.
@@ -71,9 +81,18 @@ impl<'s, S: Storage> Entry<'s, S> {
 
     #[inline]
     fn change(&mut self, value: Option<&[u8]>) -> Result<()> {
-        if self.through {
-            return self.change_logged(value);
+        match self.logs {
+            Logs::Later => self.change_unlogged(value),
+            Logs::AtOnce => self.change_logged(value),
+            Logs::Before => {
+                self.shard.state.change(&mut self.found, self.key, value);
+                Ok(())
+            }
         }
+    }
+
+    #[inline]
+    fn change_unlogged(&mut self, value: Option<&[u8]>) -> Result<()> {
         if self.shard.log.parked {
             return Err(Error::Parked);
         }
@@ -111,7 +130,7 @@ pub struct Entries<'s, K, S: Storage = FileStorage> {
     taken: usize,
     /// What was found of the group of keys that is at hand.
     found: [Found; GROUP],
-    through: bool,
+    logs: Logs,
 }
 
 impl<K, S: Storage> std::fmt::Debug for Entries<'_, K, S> {
@@ -122,7 +141,7 @@ impl<K, S: Storage> std::fmt::Debug for Entries<'_, K, S> {
 
 impl<'s, K: AsRef<[u8]>, S: Storage> Entries<'s, K, S> {
     pub(super) fn new(shard: &'s mut Shard<Keyed, S>, keys: &'s [K]) -> Self {
-        Self { shard, keys, taken: 0, found: [Found::default(); GROUP], through: false }
+        Self { shard, keys, taken: 0, found: [Found::default(); GROUP], logs: Logs::Later }
     }
 
     /// Has each change logged when it is made, not by the next commit: of a key that
@@ -149,7 +168,15 @@ impl<'s, K: AsRef<[u8]>, S: Storage> Entries<'s, K, S> {
     /// ```
     #[must_use]
     pub fn write_through(self) -> Self {
-        Self { through: true, ..self }
+        Self { logs: Logs::AtOnce, ..self }
+    }
+
+    /// Has no change logged, since they all are: for who has the state follow what
+    /// [`Shard::log_put`] and [`Shard::log_delete`] have logged. **Whatever else is
+    /// changed so is lost** when the store is opened again.
+    #[must_use]
+    pub fn already_logged(self) -> Self {
+        Self { logs: Logs::Before, ..self }
     }
 
     /// The entry of the next key, in the order in which they were given; `None`
@@ -169,6 +196,6 @@ impl<'s, K: AsRef<[u8]>, S: Storage> Entries<'s, K, S> {
         self.taken += 1;
         let found = self.shard.state.confirm(self.found[at], key);
         let entry = Entry::new(self.shard, key, found);
-        Some(entry.map(|entry| Entry { through: self.through, ..entry }))
+        Some(entry.map(|entry| Entry { logs: self.logs, ..entry }))
     }
 }

@@ -526,6 +526,53 @@ impl<S: Storage> Shard<Keyed, S> {
         Entries::new(self, keys)
     }
 
+    /// Logs that a key is set, and leaves the state as it is. For programs that have
+    /// values of theirs in memory in a form of their own, and look only there: they
+    /// save the search for the key, which in a state larger than the caches is most
+    /// of what [`Shard::put`] costs. Opened again, the state has the value. Until
+    /// then it is the caller's to have the state follow, before anybody looks for the
+    /// key in it: by [`Entries::already_logged`].
+    ///
+    /// ```
+    /// use corewal::{Commit, Options};
+    ///
+    /// # fn main() -> corewal::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Options::new().cores(1).open(dir.path())?;
+    /// let shard = &mut opened.shards[0];
+    /// for visits in 1..=3_u64 {
+    ///     shard.log_put(b"visits", &visits.to_le_bytes())?;
+    ///     shard.commit(&Commit::new())?;
+    /// }
+    /// assert_eq!(shard.get(b"visits"), None);
+    /// let mut entries = shard.entries(&["visits"]).already_logged();
+    /// entries.next_entry().expect("one for each")?.put(&3_u64.to_le_bytes())?;
+    /// assert_eq!(shard.get(b"visits"), Some(&3_u64.to_le_bytes()[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Shard::put`].
+    #[inline]
+    pub fn log_put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.owned(key)?;
+        self.log.append(|writer| writer.put(key, value))?;
+        Ok(())
+    }
+
+    /// Logs that a key is removed, and leaves the state as it is: see
+    /// [`Shard::log_put`].
+    ///
+    /// # Errors
+    /// As [`Shard::put`].
+    #[inline]
+    pub fn log_delete(&mut self, key: &[u8]) -> Result<()> {
+        self.owned(key)?;
+        self.log.append(|writer| writer.delete(key))?;
+        Ok(())
+    }
+
     /// The keys that begin with `prefix`, in byte order, with their values.
     pub fn scan<'s>(&'s mut self, prefix: &'s [u8]) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + 's {
         self.state.scan(prefix)

@@ -159,6 +159,47 @@ fn written_through_each_change_is_logged_when_it_is_made() {
     assert_eq!(state(&open(options(), &disk)), Model::from([(b"a".to_vec(), b"3".to_vec())]));
 }
 
+/// Logged ahead of the state: it is the log's at once, and the state's when it is told.
+#[test]
+fn what_is_logged_ahead_of_the_state_is_there_after_a_crash() {
+    let disk = SimStorage::default();
+    let mut store = open(options(), &disk);
+    let shard = &mut store.shards[0];
+    shard.put(b"a", b"1").unwrap();
+    shard.put(b"b", b"1").unwrap();
+    shard.log_put(b"a", b"2").unwrap();
+    shard.log_delete(b"b").unwrap();
+    shard.log_put(b"c", b"2").unwrap();
+    assert!(shard.log().batch_open());
+    shard.commit(&Commit::new()).unwrap();
+    shard.log_put(b"d", b"not committed").unwrap();
+    shard.sync().unwrap();
+    let pairs = |pairs: &[(&[u8], &[u8])]| pairs.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    let (before, after): (Model, Model) = (pairs(&[(b"a", b"1"), (b"b", b"1")]), pairs(&[(b"a", b"2"), (b"c", b"2")]));
+    assert_eq!(state(&store), before);
+    let crashed = disk.snapshot().crash(CrashKind::Power, 1);
+    assert_eq!(state(&open(options(), &crashed)), after);
+
+    let shard = &mut store.shards[0];
+    let sequence = shard.log().sequence();
+    let mut entries = shard.entries(&["a", "b", "c", "b"]).already_logged();
+    for value in [Some(b"2"), None, Some(b"2"), None] {
+        let mut entry = entries.next_entry().unwrap().unwrap();
+        match value {
+            Some(value) => entry.put(value).unwrap(),
+            None => entry.delete().unwrap(),
+        }
+    }
+    assert_eq!(shard.log().sequence(), sequence);
+    assert_eq!(state(&store), after);
+    store.shards[0].commit(&Commit::new()).unwrap();
+    store.shards[0].park().unwrap();
+    assert!(matches!(store.shards[0].log_put(b"a", b"3"), Err(Error::Parked)));
+    assert!(matches!(store.shards[0].log_delete(b"a"), Err(Error::Parked)));
+    assert!(matches!(store.shards[0].log_put(&[0; 70_000], b""), Err(Error::Parked | Error::TooLarge { .. })));
+    assert_eq!(state(&store), after);
+}
+
 #[test]
 fn written_through_what_the_log_does_not_take_is_not_changed() {
     let disk = SimStorage::default();

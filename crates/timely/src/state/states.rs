@@ -1,5 +1,8 @@
-//! The states of one operator: all of them in the shard, as they were when the
-//! epoch before ended or later; in memory some, as they are.
+//! The states of one operator: all of them in the shard; in memory some, as they are.
+//!
+//! What has changed in memory is logged when an epoch ends. The shard follows when a
+//! state leaves the memory, or all are looked at: the search for a key that changes
+//! in each epoch would cost more than all else that is done with it then.
 
 use std::hash::Hash;
 use std::vec::Drain;
@@ -8,7 +11,7 @@ use corewal::{Entry, Shard};
 
 use super::group::{AT_ONCE, Group};
 use super::stored::Stored;
-use super::working_set::WorkingSet;
+use super::working_set::{Logged, WorkingSet};
 use crate::error::{Error, Result};
 
 /// States in memory, at most: of a few bytes each, some 20 MiB. With a quarter of
@@ -33,6 +36,7 @@ pub(super) struct States<K, S> {
     past: usize,
     /// Buffers that are used again and again.
     group: Group,
+    key: Vec<u8>,
     bytes: Vec<u8>,
 }
 
@@ -49,6 +53,7 @@ where
             taken: 0,
             past: 0,
             group: Group::new(&super::prefix(name)),
+            key: Vec::new(),
             bytes: Vec::new(),
         }
     }
@@ -80,40 +85,83 @@ where
         Ok(())
     }
 
-    /// Writes what has changed to the shard.
+    /// Logs what has changed.
     pub(super) fn write(&mut self, shard: &mut Shard) -> Result<()> {
-        let mut changed = self.set.changed();
-        loop {
-            let (mut places, mut count) = ([0; AT_ONCE], 0);
-            self.group.clear();
-            for (place, (at, key)) in places.iter_mut().zip(&mut changed) {
-                *place = at;
-                count += 1;
-                self.group.add(|bytes| key.write(bytes));
-            }
-            if count == 0 {
-                break;
-            }
-            let mut entries = shard.entries(self.group.keys());
-            for &at in &places[..count] {
-                let entry = entries.next_entry().expect("one for each")?;
-                put(entry, self.set.state(at), &mut self.bytes)?;
+        let prefix = super::prefix(&self.name);
+        let (changed, mut long) = (self.set.take_changed(), Vec::new());
+        for &at in &changed {
+            self.set.written(at);
+            let kept = self.set.get(at);
+            let value = bytes_of(kept.there.then_some(&kept.state), &mut self.bytes);
+            let now = Logged::of(value);
+            if now == Logged::Long || kept.logged == Logged::Long {
+                long.push(at);
+            } else if now != kept.logged {
+                self.key.clear();
+                self.key.extend_from_slice(&prefix);
+                kept.key.write(&mut self.key);
+                match value {
+                    Some(value) => shard.log_put(&self.key, value)?,
+                    None => shard.log_delete(&self.key)?,
+                }
+                self.set.logged(at, now);
             }
         }
-        drop(changed);
-        self.set.written();
+        self.set.put_back(changed);
+        for places in long.chunks(AT_ONCE) {
+            self.write_long(shard, places)?;
+        }
+        Ok(())
+    }
+
+    /// Writes states that are too long to be known from before: whether they are as
+    /// they were is seen in the shard, which is to have them.
+    fn write_long(&mut self, shard: &mut Shard, places: &[usize]) -> Result<()> {
+        self.group.clear();
+        for &at in places {
+            self.group.add(|bytes| self.set.get(at).key.write(bytes));
+        }
+        let mut entries = shard.entries(self.group.keys()).write_through();
+        for &at in places {
+            let mut entry = entries.next_entry().expect("one for each")?;
+            let kept = self.set.get(at);
+            let value = bytes_of(kept.there.then_some(&kept.state), &mut self.bytes);
+            if kept.ahead || entry.get() != value {
+                set(&mut entry, value)?;
+            }
+            self.set.stored(at, Logged::of(value));
+        }
+        Ok(())
+    }
+
+    /// Has the shard follow the log. Only where all that has changed is logged.
+    fn store(&mut self, shard: &mut Shard) -> Result<()> {
+        debug_assert!(self.set.is_written(), "what has changed is written before");
+        for places in self.set.take_ahead().chunks(AT_ONCE) {
+            self.group.clear();
+            for &at in places {
+                self.group.add(|bytes| self.set.get(at).key.write(bytes));
+            }
+            let mut entries = shard.entries(self.group.keys()).already_logged();
+            for &at in places {
+                let mut entry = entries.next_entry().expect("one for each")?;
+                let logged = self.set.get(at).logged;
+                set(&mut entry, logged.value())?;
+                self.set.stored(at, logged);
+            }
+        }
         Ok(())
     }
 
     /// Removes states in the order of their keys' bytes, as long as they are `wanted`,
-    /// and gives them to `take`. Only where all that has changed is written.
+    /// and gives them to `take`. Only where all that has changed is logged.
     pub(super) fn take_while(
         &mut self,
         shard: &mut Shard,
         wanted: impl Fn(&K) -> bool,
         mut take: impl FnMut(K, S),
     ) -> Result<()> {
-        debug_assert_eq!(self.set.changed().count(), 0, "what has changed is written before");
+        self.store(shard)?;
         let prefix = super::prefix(&self.name);
         let mut taken = Vec::new();
         for (stored, state) in shard.scan(&prefix) {
@@ -156,7 +204,7 @@ where
             let state = read(&self.name, key, &entry)?;
             // It may be there twice.
             if self.set.find(key).is_none() {
-                self.set.insert(key.clone(), state);
+                self.set.insert(key.clone(), state, Logged::of(entry.get()));
             }
         }
         Ok(())
@@ -166,6 +214,7 @@ where
     /// that are wanted often are back soon.
     fn make_room(&mut self, shard: &mut Shard) -> Result<()> {
         self.write(shard)?;
+        self.store(shard)?;
         if self.taken < self.set.len() * WORTH_KEEPING {
             self.past = self.kept_max * PAST_MEMORY;
         }
@@ -212,16 +261,24 @@ fn read<K: Stored, S: Stored>(name: &str, key: &K, entry: &Entry<'_>) -> Result<
 /// Puts a state or removes it, unless that is how it stands there.
 #[inline]
 fn put<S: Stored>(mut entry: Entry<'_>, state: Option<&S>, bytes: &mut Vec<u8>) -> Result<()> {
+    let wanted = bytes_of(state, bytes);
+    if entry.get() == wanted { Ok(()) } else { set(&mut entry, wanted) }
+}
+
+/// A state as it stands in the store.
+#[inline]
+fn bytes_of<'b, S: Stored>(state: Option<&S>, bytes: &'b mut Vec<u8>) -> Option<&'b [u8]> {
     bytes.clear();
-    let wanted = state.map(|state| {
+    state.map(|state| {
         state.write(bytes);
         &bytes[..]
-    });
-    if entry.get() == wanted {
-        return Ok(());
-    }
-    Ok(match wanted {
-        Some(bytes) => entry.put(bytes),
+    })
+}
+
+#[inline]
+fn set(entry: &mut Entry<'_>, value: Option<&[u8]>) -> Result<()> {
+    Ok(match value {
+        Some(value) => entry.put(value),
         None => entry.delete(),
     }?)
 }

@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use corewal::{Commit, Options};
+use corewal::{Commit, Keyed, Options, Reader, Recover};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -39,15 +39,29 @@ fn does(what: Does, state: &mut u64) -> Option<u64> {
 }
 
 /// All that the shard has of an operator.
-fn stored(shard: &mut Shard, name: &str) -> BTreeMap<u8, u64> {
+fn stored<S: Stored>(shard: &mut Shard, name: &str) -> BTreeMap<u8, S> {
     let prefix = crate::state::prefix(name);
     let pairs = shard.scan(&prefix);
-    pairs.map(|(key, state)| (u8::read(&key[prefix.len()..]).unwrap(), u64::read(state).unwrap())).collect()
+    pairs.map(|(key, state)| (u8::read(&key[prefix.len()..]).unwrap(), S::read(state).unwrap())).collect()
+}
+
+/// All that a start would find of it.
+fn logged<S: Stored>(dir: &tempfile::TempDir, shard: &mut Shard, name: &str) -> BTreeMap<u8, S> {
+    // Beside the writer a frame shows only what was durable before it.
+    for _ in 0..2 {
+        shard.sync().unwrap();
+        shard.commit(&Commit::new()).unwrap();
+    }
+    shard.sync().unwrap();
+    let views = Reader::open(dir.path()).unwrap().replay(Recover::Latest, |_| Keyed::default()).unwrap();
+    let prefix = crate::state::prefix(name);
+    let pairs = views[0].state.iter().filter_map(|(key, state)| Some((key.strip_prefix(&*prefix)?, state)));
+    pairs.map(|(key, state)| (u8::read(key).unwrap(), S::read(state).unwrap())).collect()
 }
 
 #[test]
 fn states_are_those_of_a_map_whatever_is_kept_in_memory() {
-    let (_dir, shard) = shard();
+    let (dir, shard) = shard();
     let (shard, case) = (RefCell::new(shard), RefCell::new(0));
     let epochs = vec((vec(record(), 0..300), any::<bool>()), 1..8);
     proptest!(|(epochs in epochs, kept_max in prop_oneof![Just(AT_ONCE), AT_ONCE..300])| {
@@ -76,11 +90,54 @@ fn states_are_those_of_a_map_whatever_is_kept_in_memory() {
             prop_assert!(records.is_empty());
             states.write(&mut shard).unwrap();
             shard.commit(&Commit::new()).unwrap();
-            prop_assert_eq!(&stored(&mut shard, &name), &model);
+            if starts_again {
+                states.store(&mut shard).unwrap();
+                prop_assert_eq!(&stored(&mut shard, &name), &model);
+                states = States::new(&name, kept_max);
+            }
+        }
+        prop_assert_eq!(logged(&dir, &mut shard, &name), model);
+    });
+}
+
+/// Some are short enough for what the log says of them to be remembered, others are
+/// not, and many stay as they were.
+#[test]
+fn states_of_all_lengths_are_in_the_log_at_once_and_in_the_shard_when_it_is_told() {
+    let (dir, shard) = shard();
+    let (shard, case) = (RefCell::new(shard), RefCell::new(0));
+    let state = prop_oneof![Just(0), 14_usize..19].prop_map(|len| Some(vec![7_u8; len]));
+    let record = (0_u8..60, prop_oneof![4 => state, 1 => Just(None)]);
+    let epochs = vec((vec(record, 0..80), any::<bool>(), any::<bool>()), 1..10);
+    proptest!(|(epochs in epochs, kept_max in prop_oneof![Just(AT_ONCE), Just(300)])| {
+        let mut shard = shard.borrow_mut();
+        let name = format!("case-{}", case.replace_with(|&mut case| case + 1));
+        let mut states = States::<u8, Vec<u8>>::new(&name, kept_max);
+        let mut model = BTreeMap::new();
+        for (mut records, stores, starts_again) in epochs {
+            for (key, state) in &records {
+                match state {
+                    Some(state) => model.insert(*key, state.clone()),
+                    None => model.remove(key),
+                };
+            }
+            let replace = |_: &u8, new: Option<Vec<u8>>, state: &mut Vec<u8>| {
+                let removed = new.is_none();
+                *state = new.unwrap_or_default();
+                removed
+            };
+            states.apply(&mut shard, &mut records, replace).unwrap();
+            states.write(&mut shard).unwrap();
+            shard.commit(&Commit::new()).unwrap();
+            if stores || starts_again {
+                states.store(&mut shard).unwrap();
+                prop_assert_eq!(&stored(&mut shard, &name), &model);
+            }
             if starts_again {
                 states = States::new(&name, kept_max);
             }
         }
+        prop_assert_eq!(logged(&dir, &mut shard, &name), model);
     });
 }
 
@@ -150,6 +207,8 @@ fn what_changes_often_is_logged_once_and_what_stays_as_it_was_not_at_all() {
     };
     // Each key, and the commit.
     assert_eq!([logged(1), logged(0), logged(1)], [501, 1, 501]);
+    assert_eq!(shard.get(b"counts/key 7"), None);
+    states.store(&mut shard).unwrap();
     assert_eq!(shard.get(b"counts/key 7"), Some(&400_u64.to_le_bytes()[..]));
 }
 
