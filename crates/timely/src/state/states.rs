@@ -89,7 +89,11 @@ where
     pub(super) fn write(&mut self, shard: &mut Shard) -> Result<()> {
         let prefix = super::prefix(&self.name);
         let (changed, mut long) = (self.set.take_changed(), Vec::new());
-        for &at in &changed {
+        for (number, &at) in changed.iter().enumerate() {
+            if number % AT_ONCE == 0 {
+                // Their waits for memory overlap.
+                self.set.load(changed[number..].iter().take(AT_ONCE));
+            }
             self.set.written(at);
             let kept = self.set.get(at);
             let value = bytes_of(kept.there.then_some(&kept.state), &mut self.bytes);

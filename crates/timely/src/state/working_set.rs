@@ -1,6 +1,7 @@
 //! States in memory, by key, with what has changed since it was written.
 
 use std::hash::{BuildHasher, Hash};
+use std::hint::black_box;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -43,7 +44,7 @@ impl Logged {
             Some(short) => short.copy_from_slice(value),
             None => return Self::Long,
         }
-        Self::Short { len: value.len() as u8, bytes }
+        Self::Short { len: u8::try_from(value.len()).expect("no more than SHORT"), bytes }
     }
 
     /// What the key has; nothing if it is not known, which is not asked for.
@@ -145,6 +146,11 @@ impl<K: Hash + Eq, S> WorkingSet<K, S> {
     #[inline]
     pub(super) fn get(&self, at: usize) -> &Kept<K, S> {
         self.kept.get_bucket(at).expect("it was found there")
+    }
+
+    /// Loads states from memory.
+    pub(super) fn load<'p>(&self, places: impl Iterator<Item = &'p usize>) {
+        black_box(places.fold(false, |seen, &at| seen ^ self.get(at).changed));
     }
 
     /// It is as it stands in the log.
