@@ -24,7 +24,7 @@ pub(super) trait Work<D, R> {
     fn apply(&mut self, ledger: &mut Ledger, records: &mut Vec<D>, made: &mut Vec<R>) -> Result<()>;
 
     /// All of the epoch has come and is applied; the least of all watermarks, if
-    /// it has risen in it. What is not in the shard when this returns is not in
+    /// it has risen in it. What the shard has not logged when this returns is not in
     /// the epoch. May be called again for an epoch in which nothing came since.
     fn end(&mut self, ledger: &mut Ledger, risen: Option<i64>, made: &mut Vec<R>) -> Result<()>;
 }
