@@ -3,6 +3,7 @@
 # (proof/forgetful), and whether losses are found where there must be some.
 #
 #   scripts/forgetful.sh [DURATION]     of the storm, 25s unless told (10m)
+#   scripts/forgetful.sh build        only builds it
 #   COREWAL_PROFILE=dev scripts/forgetful.sh     unoptimised
 #
 # It takes Linux, /dev/fuse and root, and is skipped with a word where one of
@@ -22,6 +23,7 @@ elif [ ! -c /dev/fuse ]; then
     echo "forgetful disk: left out, there is no /dev/fuse" && exit 0
 fi
 cargo build "${profile[@]}" --quiet --locked --features planted-bugs
+[ "$duration" != build ] || exit 0
 program="${CARGO_TARGET_DIR:-target}/$built/corewal-forgetful"
 work=$(mktemp -d "${TMPDIR:-/tmp}/corewal-forgetful.XXXXXX")
 finish() {

@@ -4,6 +4,7 @@
 # its disk: proof/power/README.md.
 #
 #   scripts/power-cuts.sh [IMAGES]     images of each file system, 4000 unless told
+#   scripts/power-cuts.sh build          only builds the program
 #   COREWAL_PROFILE=dev scripts/power-cuts.sh 60      a look
 #   COREWAL_POWER_SEED=17 scripts/power-cuts.sh       the same choices; the guest's timing differs
 #   COREWAL_POWER_FILE_SYSTEMS=xfs scripts/power-cuts.sh
@@ -27,6 +28,15 @@ skip() {
 [ "$(uname -sm)" = "Linux x86_64" ] || skip "the guest is Linux on x86-64"
 [ "$(id -u)" = 0 ] || skip "mounting an image takes root"
 [ -e /dev/loop-control ] || skip "there are no loop devices"
+
+build() {
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build "${profile[@]}" --quiet --locked \
+        --target x86_64-unknown-linux-gnu --manifest-path proof/power/Cargo.toml
+}
+if [ "$images" = build ]; then
+    build
+    exit 0
+fi
 
 # What is needed is installed; the kernel is only unpacked.
 began=$SECONDS
@@ -77,8 +87,7 @@ done
 [ ${#systems[@]} -gt 0 ] || skip "no file system is left"
 
 began=$SECONDS
-RUSTFLAGS="-C target-feature=+crt-static" cargo build "${profile[@]}" --quiet --locked \
-    --target x86_64-unknown-linux-gnu --manifest-path proof/power/Cargo.toml
+build
 echo "power cuts: built after $((SECONDS - began)) s"
 program="$target/x86_64-unknown-linux-gnu/$built/corewal-power"
 
