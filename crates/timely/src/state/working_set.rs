@@ -18,6 +18,8 @@ pub(super) struct Kept<K, S> {
     changed: bool,
     /// The shard does not have what the log says.
     pub(super) ahead: bool,
+    /// It is in the list of those.
+    listed: bool,
 }
 
 /// What the log says of a key, where it can be remembered here.
@@ -102,12 +104,12 @@ impl<K: Hash + Eq, S> WorkingSet<K, S> {
         let hash = hasher.hash_one(&key);
         let (there, state) = (state.is_some(), state.unwrap_or_default());
         let grows = self.kept.len() == self.kept.capacity();
-        let kept = Kept { key, state, there, logged, changed: false, ahead: false };
+        let kept = Kept { key, state, there, logged, changed: false, ahead: false, listed: false };
         self.kept.insert_unique(hash, kept, |kept| hasher.hash_one(&kept.key));
         if grows {
             let changed = self.places(|kept| kept.changed);
             debug_assert_eq!(self.changed.len(), changed.len());
-            (self.changed, self.ahead) = (changed, self.places(|kept| kept.ahead));
+            (self.changed, self.ahead) = (changed, self.places(|kept| kept.listed));
         }
     }
 
@@ -133,7 +135,11 @@ impl<K: Hash + Eq, S> WorkingSet<K, S> {
     /// stored next.
     pub(super) fn take_ahead(&mut self) -> Vec<usize> {
         let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.retain(|&at| self.get(at).ahead);
+        ahead.retain(|&at| {
+            let kept = self.kept.get_bucket_mut(at).expect("it was logged there");
+            kept.listed = false;
+            kept.ahead
+        });
         ahead
     }
 
@@ -163,8 +169,9 @@ impl<K: Hash + Eq, S> WorkingSet<K, S> {
     #[inline]
     pub(super) fn logged(&mut self, at: usize, logged: Logged) {
         let kept = self.kept.get_bucket_mut(at).expect("it was found there");
-        kept.logged = logged;
-        if !std::mem::replace(&mut kept.ahead, true) {
+        assert!(logged != Logged::Long, "the shard is to have from here what it is");
+        (kept.logged, kept.ahead) = (logged, true);
+        if !std::mem::replace(&mut kept.listed, true) {
             self.ahead.push(at);
         }
     }
@@ -232,6 +239,23 @@ mod tests {
         assert_eq!((set.len(), set.find(&1_000)), (1_000, None));
         set.clear();
         assert_eq!(set.find(&7), None);
+    }
+
+    /// A state that is now short, now long, would have been in the list once more each
+    /// time.
+    #[test]
+    fn what_is_ahead_again_and_again_is_listed_once() {
+        let mut set = WorkingSet::new();
+        set.insert(1_u64, None::<u64>, Logged::Absent);
+        let at = set.find(&1).unwrap();
+        for _ in 0..3 {
+            for _ in 0..5 {
+                set.stored(at, Logged::Long);
+                set.logged(at, Logged::of(Some(b"short")));
+            }
+            assert_eq!(set.ahead.len(), 1);
+            assert_eq!(set.take_ahead(), [at]);
+        }
     }
 
     #[test]
