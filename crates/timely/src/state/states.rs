@@ -121,10 +121,7 @@ where
     /// Writes states that are too long to be known from before: whether they are as
     /// they were is seen in the shard, which is to have them.
     fn write_long(&mut self, shard: &mut Shard, places: &[usize]) -> Result<()> {
-        self.group.clear();
-        for &at in places {
-            self.group.add(|bytes| self.set.get(at).key.write(bytes));
-        }
+        self.group_of(places);
         let mut entries = shard.entries(self.group.keys()).write_through();
         for &at in places {
             let mut entry = entries.next_entry().expect("one for each")?;
@@ -138,14 +135,19 @@ where
         Ok(())
     }
 
+    /// Makes the keys of these places, as the shard has them, the group.
+    fn group_of(&mut self, places: &[usize]) {
+        self.group.clear();
+        for &at in places {
+            self.group.add(|bytes| self.set.get(at).key.write(bytes));
+        }
+    }
+
     /// Has the shard follow the log. Only where all that has changed is logged.
     fn store(&mut self, shard: &mut Shard) -> Result<()> {
         debug_assert!(self.set.is_written(), "what has changed is written before");
         for places in self.set.take_ahead().chunks(AT_ONCE) {
-            self.group.clear();
-            for &at in places {
-                self.group.add(|bytes| self.set.get(at).key.write(bytes));
-            }
+            self.group_of(places);
             let mut entries = shard.entries(self.group.keys()).already_logged();
             for &at in places {
                 let mut entry = entries.next_entry().expect("one for each")?;
