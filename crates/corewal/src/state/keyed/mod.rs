@@ -1,7 +1,6 @@
 //! The built-in state: keys and values in memory, one map a core.
 
 mod arena;
-mod index;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -10,9 +9,9 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 
 use foldhash::quality::FixedState;
+use hashbrown::HashTable;
 
 use self::arena::{Arena, Place};
-use self::index::Index;
 pub(crate) use self::order::key_prefix;
 use super::{Change, Pair, State};
 use crate::error::Result;
@@ -39,7 +38,7 @@ const MANY_VACANT: usize = if cfg!(test) { 8 } else { 1024 };
 pub struct Keyed {
     entries: Arena,
     slots: Vec<Slot>,
-    index: Index,
+    index: HashTable<IndexEntry>,
     hasher: FixedState,
     /// Slots in key order, of those up to `ordered_until`; the slots from there
     /// on are newer and not sorted in yet.
@@ -51,6 +50,14 @@ pub struct Keyed {
     changes: bool,
     /// Slots whose last change no log has.
     unlogged: Vec<u32>,
+}
+
+/// A slot's number, and enough of its key's hash that neither a miss nor the
+/// growth of the table has to look at the slot.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    hash: u32,
+    slot: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -117,7 +124,7 @@ impl State for Keyed {
     fn reserve(&mut self, keys: u64) {
         // A hint that came from a file: no more room than its keys would take.
         let keys = usize::try_from(keys).unwrap_or(0).min(EXPECTED_MAX);
-        self.index.reserve(keys);
+        self.index.reserve(keys, |entry| spread(entry.hash));
         self.slots.reserve(keys);
     }
 
@@ -263,7 +270,9 @@ impl Keyed {
 
     /// Bytes of memory that it takes, about.
     pub(crate) fn memory(&self) -> usize {
-        self.entries.len() + self.slots.capacity() * size_of::<Slot>() + self.index.memory()
+        self.entries.len()
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.index.capacity() * (size_of::<IndexEntry>() + 1) * 8 / 7
     }
 
     /// The value of a key.
@@ -311,7 +320,8 @@ impl Keyed {
 
     #[inline]
     fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
-        Some(self.index.find(hash, |slot| self.slots[slot as usize].has(key, &self.entries))? as usize)
+        let same = |entry: &IndexEntry| entry.hash == hash && self.slots[entry.slot as usize].has(key, &self.entries);
+        Some(self.index.find(spread(hash), same)?.slot as usize)
     }
 
     #[inline]
@@ -337,7 +347,8 @@ impl Keyed {
             count += 1;
         }
         for found in &mut found[..count] {
-            found.slot = self.index.find(found.hash, |_| true);
+            let same = |entry: &IndexEntry| entry.hash == found.hash;
+            found.slot = self.index.find(spread(found.hash), same).map(|entry| entry.slot);
         }
         self.load_slots(found.map(|found| found.slot.unwrap_or(u32::MAX)));
         found
@@ -396,7 +407,7 @@ impl Keyed {
     fn insert(&mut self, hash: u32, key: &[u8], value: &[u8]) {
         let slot = self.next_slot();
         self.add_slot(hash, key, value);
-        self.index.insert(hash, slot);
+        self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
         self.tidy();
     }
 
@@ -412,7 +423,7 @@ impl Keyed {
     /// nor anything for them.
     fn insert_together<'k>(&mut self, hashes: &[u32], pairs: impl Iterator<Item = Pair<'k>>) {
         for (&hash, slot) in hashes.iter().zip(self.next_slot()..) {
-            self.index.insert(hash, slot);
+            self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
         }
         for (&hash, (key, value)) in hashes.iter().zip(pairs) {
             self.add_slot(hash, key, value);
@@ -460,7 +471,8 @@ impl Keyed {
         while let Some(chunk) = self.entries.sparse() {
             for (place, hash, content) in chunk.entries() {
                 let slots = &self.slots;
-                if let Some(slot) = self.index.find(hash, |slot| slots[slot as usize].place == place) {
+                let stands_here = |entry: &IndexEntry| entry.hash == hash && slots[entry.slot as usize].place == place;
+                if let Some(&IndexEntry { slot, .. }) = self.index.find(spread(hash), stands_here) {
                     let slot = &mut self.slots[slot as usize];
                     let (key, value) = content[..slot.len()].split_at(slot.key_len.into());
                     slot.place = self.entries.add(hash, key, value);
@@ -486,7 +498,8 @@ impl Keyed {
                 Some(kept - 1)
             })
             .collect();
-        self.index.renumber(|slot| renumbered[slot as usize]);
+        self.index.retain(|entry| renumbered[entry.slot as usize].inspect(|&slot| entry.slot = slot).is_some());
+        self.index.shrink_to(self.index.len() * 2, |entry| spread(entry.hash));
         self.slots.retain(|slot| !slot.vacant);
         self.slots.shrink_to(self.slots.len() * 2);
         self.vacant = 0;
@@ -515,6 +528,13 @@ impl Keyed {
     fn sort(&self, slots: &mut [u32], step: impl FnMut()) {
         order::sort(slots, |slot| self.slots[slot as usize].key(&self.entries), step);
     }
+}
+
+/// The table takes its buckets from the low bits of a hash and its tags from
+/// the high ones: one odd multiplication gives both their share.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// The key that a change is about; none, if there is none.
